@@ -1,0 +1,1 @@
+"""Frozen values and the protocols that every floor may name; nothing here does anything."""

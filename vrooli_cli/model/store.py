@@ -1,0 +1,88 @@
+"""The seam between the engine and the journal: what a store of runs must be able to do (spec engine.md, c)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+
+class LogBatch(NamedTuple):
+    """The events of one run in one commit, one JSON object a line.
+
+    Attributes:
+        run: The run's key in this store.
+        first: ``seq`` of the first event.
+        count: How many events.
+        data: The lines, each ended by a newline.
+    """
+
+    run: int
+    first: int
+    count: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as the history lists it: written at its start, at a change of status and at its end.
+
+    Attributes:
+        definition: The texts of the bundle's files by key, so that ``resume`` needs no file.
+        inputs: The inputs as given, secrets left out.
+        settings: The flags that a resume keeps (limits, schedule, model, …).
+    """
+
+    id: str
+    name: str
+    kind: str = "routine"
+    path: str = ""
+    status: str = "pending"
+    started_ns: int = 0
+    ended_ns: int | None = None
+    parent: str | None = None
+    user: str = ""
+    error_code: str | None = None
+    credits: int = 0
+    definition: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
+
+
+class Store(Protocol):
+    """Where runs are kept. Every method is called on the loop's thread and returns soon.
+
+    Each may raise :class:`vrooli_cli.errors.StoreError`, one line; :class:`Busy` says "the same again in a moment".
+    """
+
+    def open_run(self, record: RunRecord) -> int:
+        """Write a new run's row durably; its key."""
+
+    def update_run(self, key: int, **changes: Any) -> None:
+        """Change columns of the run's row."""
+
+    def append(self, batches: Sequence[LogBatch]) -> None:
+        """All batches in one transaction, or none."""
+
+    def read(self, key: int, first: int = 0) -> Iterator[bytes]:
+        """The run's lines from event ``first`` on, in order."""
+
+    def find(self, run_id: str) -> tuple[int, RunRecord]:
+        """The run with this id, unique prefix, or ``last``; UnknownRunError when there is none or several."""
+
+    def put_blob(self, data: bytes) -> str:
+        """Keep a large value beside the log; its sha256 in hex."""
+
+    def get_blob(self, digest: str) -> bytes:
+        """What :meth:`put_blob` kept."""
+
+    async def synced(self) -> None:
+        """Return once everything appended so far would survive a power loss."""
+
+    def close(self) -> None:
+        """Write what is left and let go of the file."""
+
+
+class Busy(Exception):
+    """Another process is writing at this moment; the same call again in a few milliseconds."""

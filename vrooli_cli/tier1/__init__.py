@@ -1,0 +1,1 @@
+"""Tier 1, coordination: goals become tasks, agents become a team, and the team carries the tasks out."""

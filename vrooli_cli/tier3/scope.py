@@ -1,0 +1,141 @@
+"""What goes down beside a request: the caller's live handles, and the values of one attempt.
+
+A request is frozen data; a :class:`Scope` is alive. A Scope is made by narrowing its parent's (:meth:`Scope.child`), so
+allocation, policy and tools can only shrink on the way down. News comes up as ``emit(fact)`` and as the returned
+:class:`Outcome`, and in no other way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from vrooli_cli.errors import VrooliError
+from vrooli_cli.gate import Gate, Policy
+from vrooli_cli.language.masking import Masker
+from vrooli_cli.ledger import Account
+from vrooli_cli.model.clock import Clock
+from vrooli_cli.model.events import Emit
+from vrooli_cli.model.run import Effects, ExecutionError, ExecutionStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCall:
+    """One attempt of one step, rendered: what tier 2 hands to tier 3.
+
+    Attributes:
+        address: The step's path in its root run; with ``attempt`` it names this attempt everywhere.
+        kind: ``tool``, ``prompt`` or ``wait``.
+        parameters: Rendered; validated by tier 3.
+        prompt: The rendered prompt keys (``prompt, system, messages, tools, …``) when ``kind`` is ``prompt``.
+        effects: What the step says; None is "as the tool says".
+        written: True when a person wrote this call in a file; False when a model chose it.
+        wait_ms: For ``wait``.
+        agent: The swarm's agent that acts, for norms and permissions.
+        resources: Worker resources, e.g. ``{"gpu": 1}``.
+    """
+
+    address: str
+    attempt: int
+    kind: Literal["tool", "prompt", "wait"]
+    strategy: ExecutionStrategy | None = None
+    tool: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    output_schema: Mapping[str, Any] | None = None
+    effects: Effects | None = None
+    timeout_ms: int | None = None
+    memory_mb: int | None = None
+    wait_ms: int = 0
+    written: bool = True
+    agent: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: a value, never an exception.
+
+    Attributes:
+        error: None for success. Its code is ``CANCELLED`` when the attempt was stopped.
+        effects: The strongest effect that was carried out, whatever the verdict.
+        credits: Settled and uncertain credits of this attempt.
+    """
+
+    result: Any = None
+    error: ExecutionError | None = None
+    effects: Effects = "none"
+    credits: int = 0
+    memory_mb: int = 0
+
+    @classmethod
+    def failed(cls, error: VrooliError, *, step: str, effects: Effects = "none", credits: int = 0) -> Outcome:
+        """The outcome of a raised error."""
+        return cls(error=ExecutionError.of(error, step=step, tier="tier3"), effects=effects, credits=credits)
+
+
+class StepRunner(Protocol):
+    """Does one attempt: the executor, or a wrapper around one (stubs, dry run)."""
+
+    async def attempt(self, call: StepCall, scope: Scope) -> Outcome:
+        """Exactly one attempt. Raises nothing but ``asyncio.CancelledError``."""
+
+
+async def _durable() -> None:
+    """Nothing to wait for: the default where there is no journal on disk."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Scope:
+    """The live handles of one run, narrowed for one child or one attempt.
+
+    Attributes:
+        execution_id: The execution that news is said of.
+        root_id: The root run; secrets, slots, account and log are the root's.
+        emit: Says that something happened.
+        account: Where credits are reserved and settled.
+        gate: The one door for effects.
+        policy: The levels of permission rules in force, outermost first.
+        tools: Name → tool, as an overlay-able registry (``tier3.registry.ToolRegistry``).
+        host: Where tool calls run (``tier3.host.ToolHost``).
+        ai: The model seam (``tier3.ai.service.AIService``); None when nothing here may ask a model.
+        masker: Replaces secrets in bytes that leave the process.
+        secrets: Secret name → value, for tools that ask for them.
+        env: What a child process gets beside PATH, HOME, LANG and TMPDIR.
+        folder: Where vrooli was started; relative paths of tools start here.
+        roots: Folders that file tools may touch without a rule.
+        work_dir: A temporary folder of the run, made on first use.
+        grace: Seconds from TERM to KILL.
+        synced: Returns once the log would survive a power loss; awaited before a ``once`` effect.
+        cancelled: Set when the attempt is to stop; blocking tools look at it.
+    """
+
+    execution_id: str
+    root_id: str
+    emit: Emit
+    account: Account
+    gate: Gate
+    policy: Policy
+    tools: Any
+    host: Any
+    clock: Clock
+    ai: Any = None
+    masker: Masker | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    folder: str = "."
+    roots: tuple[str, ...] = ()
+    work_dir: Callable[[], str] = str
+    grace: float = 5.0
+    synced: Callable[[], Awaitable[None]] = _durable
+    cancelled: asyncio.Event | None = None
+    user_id: str = ""
+    correlation_id: str = ""
+    swarm_id: str | None = None
+
+    def child(self, **changes: Any) -> Scope:
+        """The same handles, some of them narrowed."""
+        return replace(self, **changes)
