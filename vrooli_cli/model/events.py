@@ -286,6 +286,7 @@ class ExecutionCompleted(Event):
     duration_ms: int
     success: bool = True
     resources_used: Mapping[str, Any] = field(default_factory=dict)
+    effects: str | None = None
 
 
 @fact("tier3/execution/failed")
@@ -298,6 +299,7 @@ class ExecutionFailed(Event):
     error: Mapping[str, Any]
     success: bool = False
     resources_used: Mapping[str, Any] = field(default_factory=dict)
+    effects: str | None = None
 
 
 @fact("tier3/execution/cancelled")

@@ -1,10 +1,10 @@
 """A MOISE+ organisation: the structural, the functional and the normative specification as frozen values.
 
 The three dimensions of Hübner, Sichman & Boissier (2002; 2007) and what the XML form of the Moise project adds to them.
-Both written forms, YAML (spec swarm.md, "Constraints: MOISE+") and ``os.xml``, load to these values; the rules that give
-them meaning are in ``tier1.moise``.
+Both written forms, YAML (spec swarm.md, "Constraints: MOISE+") and ``os.xml``, load to these values; the rules that
+give them meaning are in ``tier1.moise``.
 
-A cardinality is a pair of bounds, ``max=None`` is "no bound". Durations (``ttf``) stay as they were written, because the
+A cardinality is a pair of bounds, ``max=None`` is "no bound". Durations (``ttf``) stay as they were written, as the
 Moise form allows free text there; ``tier1.moise.norms.seconds`` reads them. Mappings keep the order of the file.
 """
 
@@ -63,7 +63,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Players of ``source`` have a link of ``type`` (authority, communication, acquaintance) to players of ``target``."""
+    """Players of ``source`` have a link (authority, communication or acquaintance) to players of ``target``."""
 
     source: str
     target: str

@@ -139,6 +139,8 @@ class Step:
         pointer: The step's place in its file.
         after: Ids it waits for because the file says so (``depends_on``, ``dependencies``, ``parallel_branches``);
             the edges that references imply are added by tier 2's plan.
+        branch: The branch of ``parallel_branches`` that it belongs to; an edge between two branches is an error, an
+            implied one too.
         strategy: How tier 3 does it; None for actions that are not a step of tier 3's strategies (group, wait, …).
         effects: As written; None is "as the tool says".
         set, export: Values by name, assigned once the step has completed.
@@ -151,6 +153,7 @@ class Step:
     description: str = ""
     priority: int = 1
     after: tuple[str, ...] = ()
+    branch: str = ""
     strategy: ExecutionStrategy | None = None
     model: tuple[str, ...] = ()
     output_schema: Mapping[str, Any] | None = None
@@ -169,6 +172,40 @@ class Step:
     export: Mapping[str, Any] = field(default_factory=dict)
     limits: Limits | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """``defaults``: what holds for steps that do not say otherwise; merged into the steps when they are loaded."""
+
+    timeout_ms: int | None = None
+    retry: RetryPolicy | None = None
+    on_error: OnError | None = None
+    strategy: ExecutionStrategy | None = None
+    model: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventAgent:
+    """One entry of ``events``: something that listens and acts outside the critical path (spec swarm.md).
+
+    Attributes:
+        subscribe: The pattern of event types.
+        action: A tool, a model or a routine.
+        when: EXPR over ``event``; has a meaning only with ``has_when``.
+        barrier: The action that an event speaks of waits for this agent's verdict.
+    """
+
+    subscribe: str
+    action: ToolCall | Prompt | ChildRoutine
+    name: str = ""
+    when: Any = None
+    has_when: bool = False
+    model: tuple[str, ...] = ()
+    barrier: bool = False
+    max_runs: int = 10
+    timeout_ms: int | None = None
+    pointer: Pointer = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +262,10 @@ class Routine:
         secrets: Secret name → environment variable.
         outputs: None when the file declares none.
         policy: Strategy → ``allow``, ``ask`` or ``deny``.
-        extras: Keys whose engine is another room's, as plain data: ``models``, ``mcp_servers``, ``executor``,
-            ``events``.
+        events: Agents that listen while it runs.
+        extras: Keys whose engine is another room's, as plain data in their long form: ``models`` (name → model,
+            base_url, api_key_env, price, provider, fallback, stream), ``mcp_servers`` (name → command, args, env, cwd
+            or url, headers; timeout_ms), ``executor`` ({dask: ADDRESS}; not there: here).
     """
 
     name: str
@@ -245,6 +284,7 @@ class Routine:
     schedule: Literal["eager", "batched"] = "eager"
     handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     outputs: Mapping[str, Any] | None = None
+    events: tuple[EventAgent, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 

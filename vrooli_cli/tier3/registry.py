@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from os.path import join
+from time import monotonic
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from vrooli_cli.errors import DefinitionError, Problem, ToolError, VrooliError, did_you_mean
-from vrooli_cli.language.schema import Schema, compile_schema
+from vrooli_cli.gate import ToolTraits, traits_of
+from vrooli_cli.language.schema import Schema, Violation, compile_schema
+from vrooli_cli.model.events import Event
 from vrooli_cli.model.run import Effects
-from vrooli_cli.tier3.scope import Scope, StepCall
+from vrooli_cli.tier3.processes import Command, Finished
+from vrooli_cli.tier3.scope import Scope, ToolInvocation
 
 
 class ToolParameter(NamedTuple):
@@ -21,22 +26,51 @@ class ToolParameter(NamedTuple):
     description: str
 
 
+T = TypeVar("T")
+
+
+class Work(Protocol):
+    """What a host lends to the tools that it calls."""
+
+    async def in_thread(self, context: ToolContext, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a blocking function in a thread of ours."""
+
+    async def run_command(self, context: ToolContext, command: Command) -> Finished:
+        """Run a program to its end."""
+
+    async def shared(self, context: ToolContext, key: str, make: Callable[[], Closing]) -> Any:
+        """Something that is made once a root run and closed at its end, e.g. an HTTP client."""
+
+
 class ToolContext:
     """What a tool may know of its call, and do beside answering.
 
     Attributes:
-        step_id: The step's path.
-        attempt: Counts from 1.
+        call: The call as the host got it.
         scope: The run's handles, narrowed to this attempt.
+        stopped: Set by the host when this call is to end (cancel or time-out).
+        memory_mb: The most that commands of this call have used.
     """
 
-    __slots__ = ("attempt", "call", "scope", "step_id")
+    __slots__ = ("_until", "_work", "call", "memory_mb", "scope", "stopped")
 
-    def __init__(self, call: StepCall, scope: Scope) -> None:
+    def __init__(self, call: ToolInvocation, scope: Scope, work: Work) -> None:
         self.call = call
         self.scope = scope
-        self.step_id = call.address
-        self.attempt = call.attempt
+        self.stopped = False
+        self.memory_mb = 0
+        self._work = work
+        self._until = None if call.seconds is None else monotonic() + call.seconds
+
+    @property
+    def step_id(self) -> str:
+        """The step's path in its root run."""
+        return self.call.address
+
+    @property
+    def attempt(self) -> int:
+        """Which try of the step this is, from 1."""
+        return self.call.attempt
 
     @property
     def execution_id(self) -> str:
@@ -50,20 +84,55 @@ class ToolContext:
 
     @property
     def cancelled(self) -> bool:
-        """True once the step is to stop: a blocking tool should look now and then, and return."""
-        return self.scope.cancelled is not None and self.scope.cancelled.is_set()
+        """True once the call is to stop: a blocking tool should look now and then, and return."""
+        return self.stopped or (self.scope.cancelled is not None and self.scope.cancelled.is_set())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left of the step's time-out; 0 once the call is cancelled, None without a limit."""
+        if self.cancelled:
+            return 0.0
+        return None if self._until is None else max(0.0, self._until - monotonic())
 
     @property
     def work_dir(self) -> str:
         """A temporary folder of the run, made on first use and removed at its end."""
         return self.scope.work_dir()
 
+    def emit(self, fact: Event) -> None:
+        """Say that something happened."""
+        self.scope.emit(fact)
+
     def secret(self, name: str) -> str:
         """The value of a declared secret."""
         try:
             return self.scope.secrets[name]
         except KeyError:
-            raise ToolError(f"no secret is called {name!r}", code="PARAMETER_INVALID") from None
+            raise ToolError(f"no secret is called {name!r}", code="PARAMETER_INVALID", retryable=False) from None
+
+    def path(self, parameter: str, value: str) -> str:
+        """Where a path parameter leads: what the gate has checked, else from the folder vrooli was started in."""
+        known = self.call.admission.paths.get(parameter)
+        return known if known is not None else join(self.scope.folder, value)
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a blocking function in a thread; a cancel ends it as far as Python can."""
+        return await self._work.in_thread(self, function, *arguments)
+
+    async def run_command(self, command: Command) -> Finished:
+        """Run a program to its end, or to the end of this call."""
+        return await self._work.run_command(self, command)
+
+    async def shared(self, key: str, make: Callable[[], Closing]) -> Any:
+        """What ``make`` gave for this key in this root run; its ``aclose`` is awaited at the run's end."""
+        return await self._work.shared(self, key, make)
+
+
+class Closing(Protocol):
+    """Something with an end."""
+
+    async def aclose(self) -> None:
+        """Let go of it."""
 
 
 class Execute(Protocol):
@@ -108,7 +177,7 @@ class Tool:
     digest: str = ""
     output_schema: Mapping[str, Any] | None = None
     timeout_ms: int | None = None
-    _compiled: list[Schema] = field(default_factory=list, repr=False, compare=False)
+    _memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def parameters(self) -> list[ToolParameter]:
@@ -128,14 +197,52 @@ class Tool:
         """What a call with these parameters does to the world."""
         return self.effects_of(params) if self.effects_of else self.effects
 
+    @property
+    def traits(self) -> ToolTraits:
+        """What the gate has to know of the tool; always the same object."""
+        traits: ToolTraits | None = self._memo.get("traits")
+        if traits is None:
+            traits = traits_of(self.name, self.schema, main=self.main, asks=self.asks, origin=self.origin)
+            self._memo["traits"] = traits
+        return traits
+
+    def plain(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The parameters as plain data: an expression or a script that is carried as an object becomes its text."""
+        if not self.expressions and self.traits.command not in params:
+            return params
+        carried = {*self.expressions, self.traits.command}
+        return {key: _text_form(value) if key in carried else value for key, value in params.items()}
+
     def validate(self, params: Mapping[str, Any]) -> None:
         """Raises ToolError ``PARAMETER_INVALID`` that names every violation."""
-        if not self._compiled:
-            self._compiled.append(compile_schema(self.schema))
-        violations = self._compiled[0].check(params)
+        schema = self._compiled("parameters", self.schema)
+        self._refuse(schema.check(params), "PARAMETER_INVALID")
+
+    def validate_result(self, result: Any) -> None:
+        """Raises ToolError ``OUTPUT_INVALID`` when the tool declares an output schema and breaks it."""
+        if self.output_schema is not None:
+            self._refuse(self._compiled("result", self.output_schema).check(result), "OUTPUT_INVALID")
+
+    def _compiled(self, key: str, schema: Mapping[str, Any]) -> Schema:
+        compiled: Schema | None = self._memo.get(key)
+        if compiled is None:
+            compiled = self._memo[key] = compile_schema(schema)
+        return compiled
+
+    def _refuse(self, violations: Sequence[Violation], code: str) -> None:
         if violations:
             told = "; ".join(str(violation) for violation in violations[:5])
-            raise ToolError(f"{self.name}: {told}", code="PARAMETER_INVALID", retryable=False)
+            more = f"; and {len(violations) - 5} more" if len(violations) > 5 else ""
+            raise ToolError(f"{self.name}: {told}{more}", code=code, retryable=False)
+
+
+def _text_form(value: Any) -> Any:
+    """What a schema and a reader of the log see of a carried expression or script."""
+    if isinstance(value, list):
+        return [_text_form(one) for one in value]
+    if isinstance(value, str | int | float | Mapping) or value is None:
+        return value
+    return str(value)
 
 
 def _type_word(schema: Any) -> str:

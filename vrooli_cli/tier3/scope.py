@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from vrooli_cli.errors import VrooliError
-from vrooli_cli.gate import Gate, Policy
+from vrooli_cli.gate import Admission, Gate, Policy
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.ledger import Account
 from vrooli_cli.model.clock import Clock
 from vrooli_cli.model.events import Emit
 from vrooli_cli.model.run import Effects, ExecutionError, ExecutionStrategy
+from vrooli_cli.tier3.memory import MemoryMeter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,46 @@ class Outcome:
         return cls(error=ExecutionError.of(error, step=step, tier="tier3"), effects=effects, credits=credits)
 
 
+@dataclass(slots=True, kw_only=True)
+class ToolInvocation:
+    """One call of one tool, let in by the gate: plain data that pickles, so that a host may be another process.
+
+    Not frozen for the sake of speed, it is made once a call; nobody changes it.
+
+    Attributes:
+        tool: The tool's name; every host has the registry.
+        parameters: Validated; expressions as ``BoundExpression``, a rendered script as ``RenderedScript``.
+        address: The step's path.
+        effects: What this call does to the world, a step's own word included.
+        admission: Addresses and paths that the gate has checked; the tool uses these.
+        seconds: What is left of the step's time-out when the call begins; None is no limit.
+        memory_mb: The ceiling of the command that the call may start; None is no limit but the run's.
+        call_id: The model's name of the call, when a model chose it.
+    """
+
+    tool: str
+    parameters: Mapping[str, Any]
+    address: str
+    attempt: int
+    effects: Effects
+    admission: Admission
+    seconds: float | None = None
+    memory_mb: int | None = None
+    written: bool = True
+    agent: str | None = None
+    call_id: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ToolOutcome:
+    """How a call ended: a value that pickles, never an exception."""
+
+    result: Any = None
+    error: ExecutionError | None = None
+    memory_mb: int = 0
+
+
 class StepRunner(Protocol):
     """Does one attempt: the executor, or a wrapper around one (stubs, dry run)."""
 
@@ -111,6 +152,8 @@ class Scope:
         grace: Seconds from TERM to KILL.
         synced: Returns once the log would survive a power loss; awaited before a ``once`` effect.
         cancelled: Set when the attempt is to stop; blocking tools look at it.
+        memory: What the commands of this run use together, and its limit.
+        strategies: The levels of ``policy: {strategies: …}``, as :meth:`Gate.admit_strategy` takes them.
     """
 
     execution_id: str
@@ -132,6 +175,8 @@ class Scope:
     grace: float = 5.0
     synced: Callable[[], Awaitable[None]] = _durable
     cancelled: asyncio.Event | None = None
+    memory: MemoryMeter | None = None
+    strategies: tuple[tuple[str, Mapping[str, str]], ...] = ()
     user_id: str = ""
     correlation_id: str = ""
     swarm_id: str | None = None

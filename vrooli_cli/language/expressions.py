@@ -1,0 +1,694 @@
+"""Expressions: what stands between ``{{`` and ``}}``, and the values written with them (spec routine.md, "Values").
+
+:func:`compile_value` turns plain data of a file into a :class:`Value`: it is read once, when the file is loaded, and
+every mistake is found then. What is evaluated later is never rendered again.
+
+Two ways lead to the same meaning, and a property test holds them equal. A dotted path (``steps.log.result['stdout']``)
+is recognised by a small pattern and walked by a loop: no import, well under a microsecond. Everything else is parsed by
+jinja2 (imported on first need, here and nowhere else) and walked by :mod:`vrooli_cli.language.evaluation`.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import ChainMap, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import groupby, takewhile
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from vrooli_cli.errors import ExpressionError, Pointer, Problem
+from vrooli_cli.language import evaluation
+from vrooli_cli.language.values import OUTPUT, Missing, MissingName, lookup, text_of, too_large, weigh
+
+Mode = Literal["value", "expression", "template", "literal"]
+
+_IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
+_PATH = rf"{_IDENTIFIER}(?:\.[A-Za-z][\w-]*|\[(?:0|-?[1-9]\d{{0,8}})\]|\['[^'\\\r\n]*'\]|\[\"[^\"\\\r\n]*\"\])*"
+_WHOLE = re.compile(rf"\s*\{{\{{\s*({_PATH})\s*\}}\}}\s*", re.ASCII)
+_HOLE = re.compile(rf"\{{\{{\s*({_PATH})\s*\}}\}}", re.ASCII)
+_BARE = re.compile(rf"\s*({_PATH})\s*", re.ASCII)
+_ALONE = re.compile(r"\s*\{\{(?![-+])([^\r]*)(?<![-+])\}\}\s*")
+_KEYS = re.compile(r"\.([\w-]+)|\[(-?\d+)\]|\['([^']*)'\]|\[\"([^\"]*)\"\]", re.ASCII)
+_MARKS = re.compile(r"\{[{%#]")
+
+# Words that Jinja's grammar takes for itself: a path cannot begin with them.
+_RESERVED = frozenset(
+    ("and", "else", "false", "False", "if", "in", "is", "none", "None", "not", "or", "true", "True", "null")
+)
+_STEP_ROOTS = frozenset({"steps", "tasks"})
+
+_LONG = 10_000  # letters; a longer text is counted by its tokens before it is parsed
+_MAX_HOLES = 10_000
+_MAX_TOKENS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One use of a name.
+
+    Attributes:
+        path: The name, and the constant keys that follow it: ``("steps", "log", "result", "stdout")``.
+        computed: The next key is not a constant (``steps[x]``).
+        guarded: ``default()``, ``is defined`` or ``is undefined`` asks whether it is there.
+        pointer: Where the text stands that uses it.
+    """
+
+    path: tuple[str | int, ...]
+    computed: bool = False
+    guarded: bool = False
+    pointer: Pointer = ()
+
+
+class Expression:
+    """One expression: what it names, and its value.
+
+    Attributes:
+        text: The source, without braces.
+        references: The names that it uses; variables of its own loops are not among them.
+        raw: ``| raw`` is its last filter: a shell command takes the value as part of its text.
+        literal: Its text when it only writes braces (``{{ '{{' }}``), else None.
+    """
+
+    __slots__ = ("references", "text")
+
+    raw: bool = False
+    literal: str | None = None
+
+    def __init__(self, text: str, references: tuple[Reference, ...]) -> None:
+        self.text = text
+        self.references = references
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """The value, with its type; raises ExpressionError."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{{{{ {self.text} }}}}"
+
+
+class PathExpression(Expression):
+    """``a.b['c'][0]``."""
+
+    __slots__ = ("keys", "root")
+
+    def __init__(self, text: str, path: tuple[str | int, ...], pointer: Pointer) -> None:
+        super().__init__(text, (Reference(path, pointer=pointer),))
+        self.root = str(path[0])
+        self.keys = path[1:]
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """The value at the end of the path."""
+        try:
+            value = names[self.root]
+        except KeyError:
+            value = MissingName(names, self.root)
+        for key in self.keys:
+            value = value[key] if type(value) is dict and key in value else lookup(value, key)
+        if isinstance(value, Missing):
+            raise _told(self.text, value.error())
+        return value
+
+
+class TreeExpression(Expression):
+    """Any other expression, as jinja2 parsed it."""
+
+    __slots__ = ("literal", "node", "raw")
+
+    def __init__(self, text: str, node: Any, references: tuple[Reference, ...]) -> None:
+        super().__init__(text, references)
+        self.node = node
+        self.raw = type(node).__name__ == "Filter" and node.name == "raw"
+        constant = node.value if type(node).__name__ == "Const" else None
+        self.literal = constant if isinstance(constant, str) and set(constant) <= set("{}%#") else None
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """The value, computed within the bounds."""
+        try:
+            value = evaluation.evaluate(self.node, names)
+            if isinstance(value, str | list | tuple | Mapping | float):
+                weigh(value)
+        except ExpressionError as error:
+            raise _told(self.text, error) from None
+        return value
+
+
+def _told(text: str, error: ExpressionError) -> ExpressionError:
+    line = " ".join(text.split())
+    line = line if len(line) <= 80 else line[:79] + "…"
+    return ExpressionError(f"{{{{ {line} }}}}: {error.message}", code=error.code, context=error.context)
+
+
+Segment: TypeAlias = str | Expression
+
+
+class Value:
+    """A value of the file, ready to be evaluated.
+
+    Attributes:
+        raw: The data as written; the value itself when it is constant.
+        is_constant: No name is used: :attr:`raw` is the value, for no work at all.
+        references: Every use of a name, in order.
+        segments: For a text, its literal pieces and its expressions, in order; empty for other data and for templates
+            with ``{% for %}`` or ``{% if %}``.
+    """
+
+    __slots__ = ("raw", "references", "segments")
+
+    is_constant: ClassVar[bool] = False
+
+    def __init__(self, raw: Any, references: tuple[Reference, ...] = (), segments: tuple[Segment, ...] = ()) -> None:
+        self.raw = raw
+        self.references = references
+        self.segments = segments
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """The value under these names, with its type; raises ExpressionError, one line."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.raw!r})"
+
+
+class Constant(Value):
+    """What names nothing. Shared, not copied: nobody changes it."""
+
+    __slots__ = ()
+
+    is_constant = True
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """The data itself."""
+        return self.raw
+
+
+class Whole(Value):
+    """One expression and nothing else: it keeps its type."""
+
+    __slots__ = ("expression",)
+
+    def __init__(self, raw: str, expression: Expression) -> None:
+        super().__init__(raw, expression.references, (expression,))
+        self.expression = expression
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """The expression's value."""
+        return self.expression.evaluate(names)
+
+
+class Text(Value):
+    """Text around expressions: it becomes text."""
+
+    __slots__ = ()
+
+    def __init__(self, raw: str, segments: tuple[Segment, ...]) -> None:
+        used = tuple(ref for part in segments if not isinstance(part, str) for ref in part.references)
+        super().__init__(raw, used, segments)
+
+    def evaluate(self, names: Mapping[str, Any]) -> str:
+        """The pieces joined; lists and maps as JSON, null as nothing."""
+        parts: list[str] = []
+        size = 0
+        for part in self.segments:
+            if not isinstance(part, str):
+                value = part.evaluate(names)
+                part = value if type(value) is str else _text(part, value)
+            size += len(part)
+            if size > OUTPUT:
+                too_large()
+            parts.append(part)
+        return "".join(parts)
+
+
+def _text(expression: Expression, value: Any) -> str:
+    try:
+        return text_of(value)
+    except (ValueError, RecursionError, TypeError) as error:
+        raise _told(expression.text, ExpressionError(f"the value cannot be written as text: {error}")) from None
+    except ExpressionError as error:
+        raise _told(expression.text, error) from None
+
+
+class Template(Value):
+    """Text with ``{% for %}`` and ``{% if %}``."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, raw: str, body: list[Any], references: tuple[Reference, ...]) -> None:
+        super().__init__(raw, references)
+        self.body = body
+
+    def evaluate(self, names: Mapping[str, Any]) -> str:
+        """The text."""
+        return evaluation.render(self.body, names)
+
+
+class Container(Value):
+    """A list or a map with expressions inside; its keys are text as written."""
+
+    __slots__ = ("_keys", "_parts")
+
+    def __init__(self, raw: Any, keys: tuple[Any, ...] | None, parts: tuple[Value, ...]) -> None:
+        super().__init__(raw, tuple(ref for part in parts for ref in part.references))
+        self._keys = keys
+        self._parts = parts
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """A new list or map."""
+        values = [part.raw if part.is_constant else part.evaluate(names) for part in self._parts]
+        return values if self._keys is None else dict(zip(self._keys, values, strict=True))
+
+
+def compile_value(
+    raw: Any,
+    *,
+    mode: Mode = "value",
+    pointer: Pointer = (),
+    problems: list[Problem] | None = None,
+    dashed: Collection[str] = (),
+) -> Value:
+    """Read a value of a file.
+
+    Args:
+        raw: Plain data; texts in lists and maps are read, too.
+        mode: ``value``: a text that is one whole ``{{ expression }}`` keeps its type, text around it makes text.
+            ``expression``: a text is an expression, braces or not; other data stands for itself. ``template``: text
+            that may also hold ``{% for %}`` and ``{% if %}``. ``literal``: nothing is read.
+        pointer: Where the data stands in its document.
+        problems: What is wrong is added here, with the inner text's pointer, and null stands in for that text; without
+            a list the first problem is raised as ExpressionError.
+        dashed: The ids with ``-`` that may be written ``steps.a-b``.
+    """
+    if mode == "literal" or raw is None or (type(raw) is str and mode != "expression" and "{" not in raw):
+        return Constant(raw)
+    found: list[Problem] = []
+    value = _Reader(mode, found, dashed).read(raw, pointer)
+    if found and problems is None:
+        raise ExpressionError(str(found[0]))
+    if problems is not None:
+        problems.extend(found)
+    return value
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str, dashed: tuple[str, ...]) -> Value:
+    return compile_value(text, mode="expression", dashed=dashed)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundExpression:
+    """What ``assert.that`` and ``table.where`` receive; plain data, so it may cross to another process.
+
+    Attributes:
+        text: The expression as written, braces or not.
+        names: The values of the names that the expression uses and the tool does not bind itself.
+        dashed: The ids with ``-`` that it may name.
+    """
+
+    text: str
+    names: Mapping[str, Any]
+    dashed: tuple[str, ...] = ()
+
+    def evaluate(self, **bound: Any) -> Any:
+        """The expression's value, with the tool's own names over the run's; raises ExpressionError."""
+        return _compiled(self.text, self.dashed).evaluate(ChainMap(bound, self.names))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads one value and everything in it."""
+
+    def __init__(self, mode: Mode, problems: list[Problem], dashed: Collection[str]) -> None:
+        self._mode = mode
+        self._problems = problems
+        self._dashed = dashed
+
+    def read(self, raw: Any, pointer: Pointer) -> Value:
+        if isinstance(raw, str):
+            return self._text(raw, pointer)
+        if isinstance(raw, Mapping):
+            inner = self._inner()
+            parts = tuple(inner.read(one, (*pointer, key)) for key, one in raw.items())
+            return self._container(raw, tuple(raw), parts)
+        if isinstance(raw, list | tuple):
+            inner = self._inner()
+            return self._container(raw, None, tuple(inner.read(one, (*pointer, i)) for i, one in enumerate(raw)))
+        return Constant(raw)
+
+    def _inner(self) -> _Reader:
+        return self if self._mode == "value" else _Reader("value", self._problems, self._dashed)
+
+    @staticmethod
+    def _container(raw: Any, keys: tuple[Any, ...] | None, parts: tuple[Value, ...]) -> Value:
+        if not all(part.is_constant for part in parts):
+            return Container(raw, keys, parts)
+        if all(part.raw is one for part, one in zip(parts, raw.values() if keys is not None else raw, strict=True)):
+            return Constant(raw)
+        values = [part.raw for part in parts]
+        return Constant(values if keys is None else dict(zip(keys, values, strict=True)))
+
+    def _text(self, raw: str, pointer: Pointer) -> Value:
+        if self._mode == "expression":
+            return self._expression(raw, pointer)
+        if "{" not in raw or not _MARKS.search(raw):
+            return Constant(raw)
+        quick = self._quick(raw, pointer)
+        if quick is not None:
+            return quick
+        try:
+            return self._parsed(raw, pointer)
+        except _Mistake as mistake:
+            self._problems.append(Problem(pointer, str(mistake), mistake.hint))
+            return Constant(None)
+
+    def _expression(self, raw: str, pointer: Pointer) -> Value:
+        if raw.lstrip().startswith("{{"):
+            value = _Reader("value", self._problems, self._dashed)._text(raw, pointer)
+            if isinstance(value, Whole | Constant):
+                return value
+            self._problems.append(Problem(pointer, "one expression was expected here, not text around expressions"))
+            return Constant(None)
+        match = _BARE.fullmatch(raw)
+        found = self._path(match[1], pointer) if match else None
+        if found is not None:
+            return Whole(raw, found)
+        try:
+            return Whole(raw, self._code(raw.strip(), pointer))
+        except _Mistake as mistake:
+            self._problems.append(Problem(pointer, str(mistake), mistake.hint))
+            return Constant(None)
+
+    # -- the way without jinja2 --
+
+    def _quick(self, raw: str, pointer: Pointer) -> Value | None:
+        """The value when every hole of a text is a path; None when jinja2 has to look.
+
+        Jinja takes the leftmost mark. Nothing but holes may hold one: then no literal piece does, none ends in a brace
+        that would join the next hole's, and both ways cut the text at the same places.
+        """
+        match = _WHOLE.fullmatch(raw)
+        if match and self._mode == "value":
+            found = self._path(match[1], pointer)
+            return Whole(raw, found) if found is not None else None
+        segments: list[Segment] = []
+        end = 0
+        for hole in _HOLE.finditer(raw):
+            if len(segments) > 2 * _MAX_HOLES:
+                return None
+            found = self._path(hole[1], pointer)
+            before = raw[end : hole.start()]
+            if found is None or before.endswith("{") or _MARKS.search(before):
+                return None
+            segments += (before, found) if before else (found,)
+            end = hole.end()
+        rest = raw[end:]
+        if _MARKS.search(rest):
+            return None
+        return Text(raw, (*segments, rest) if rest else tuple(segments))
+
+    def _path(self, text: str, pointer: Pointer) -> PathExpression | None:
+        """The path, if its words are names; a dash is only understood in the id of a step."""
+        found = list(_KEYS.finditer(text))
+        head = text[: found[0].start()] if found else text
+        if head in _RESERVED:
+            return None
+        for index, key in enumerate(found):
+            if key[1] and "-" in key[1] and (index or head not in _STEP_ROOTS or key[1] not in self._dashed):
+                return None
+        keys = (int(key[2]) if key.lastindex == 2 else key[key.lastindex or 0] for key in found)
+        return PathExpression(text, (head, *keys), pointer)
+
+    # -- the way with jinja2 --
+
+    def _parsed(self, raw: str, pointer: Pointer) -> Value:
+        pieces = _scan(raw, statements=self._mode == "template")
+        if pieces is None:
+            body = _parse_template(_undash(raw, self._longest_first(raw), None))
+            return Template(raw, body, tuple(_references(body, frozenset(), pointer)))
+        segments = tuple(_merged(self._segment(text, is_code, pointer) for is_code, text in pieces))
+        expressions = [part for part in segments if not isinstance(part, str)]
+        if not expressions:
+            return Constant("".join(str(part) for part in segments))
+        alone = len(expressions) == 1 and all(not part.strip() for part in segments if isinstance(part, str))
+        return Whole(raw, expressions[0]) if alone and self._mode == "value" else Text(raw, segments)
+
+    def _segment(self, text: str, is_code: bool, pointer: Pointer) -> Segment:
+        return self._code(text.strip(), pointer) if is_code else text
+
+    def _code(self, text: str, pointer: Pointer) -> Expression:
+        match = _BARE.fullmatch(text)
+        found = self._path(match[1], pointer) if match else None
+        if found is not None:
+            return found
+        dashed = self._longest_first(text)
+        node = _parse_expression(_undash(text, dashed, "variable") if dashed else text)
+        return TreeExpression(text, node, tuple(_references([node], frozenset(), pointer)))
+
+    def _longest_first(self, text: str) -> tuple[str, ...]:
+        return tuple(sorted(self._dashed, key=len, reverse=True)) if "-" in text and self._dashed else ()
+
+
+def _merged(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """Neighbouring literal pieces as one (a raw block and the text beside it)."""
+    for literal, group in groupby(segments, key=lambda part: isinstance(part, str)):
+        if literal:
+            yield "".join(str(part) for part in group)
+        else:
+            yield from group
+
+
+class _Mistake(Exception):
+    """What is wrong with a text, and what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+# -- jinja2's grammar --------------------------------------------------------------------------------------------------
+
+
+@cache
+def _environment() -> Any:
+    """Jinja's sandbox, of which only the lexer and the parser are ever used."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(optimized=False, autoescape=False, keep_trailing_newline=True)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Whatever Jinja's lexer and parser raise, as one mistake."""
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of a backslash that escapes nothing; Jinja keeps it
+            yield
+    except TemplateSyntaxError as error:
+        raise _Mistake(f"the expression cannot be read: {error.message}") from None
+    except RecursionError:
+        raise _Mistake("the expression is nested too deeply") from None
+    except ValueError:
+        raise _Mistake("the expression cannot be read: a number in it has too many digits") from None
+
+
+def _tokens(text: str, state: str | None) -> Iterator[tuple[str, str]]:
+    """Jinja's own tokens as (kind, text), white space included; a text with too many is refused before it is parsed."""
+    count = holes = 0
+    for _, kind, piece in _environment().lexer.tokeniter(text, None, state=state):
+        if kind in ("variable_begin", "block_begin"):
+            count, holes = 0, holes + 1
+        count += kind != "whitespace"
+        if count > _MAX_TOKENS or holes > _MAX_HOLES:
+            raise _Mistake("the text has too many expressions, or one is too long", "split it into steps or `vars:`")
+        yield kind, piece
+
+
+def _scan(raw: str, *, statements: bool) -> list[tuple[bool, str]] | None:
+    """The text's pieces in order, as (is an expression, text); None when it holds statements and may."""
+    if raw.count("}}") == 1 and len(_MARKS.findall(raw)) == 1:
+        whole = _ALONE.fullmatch(raw)
+        if whole:
+            return [(True, whole[1])]
+    if "\r" not in raw:
+        return _pieces(raw, statements)
+    # The lexer would turn a carriage return into a line feed; inside an expression it is only white space.
+    mark = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in raw)
+    try:
+        pieces = _pieces(raw.replace("\r", mark), statements)
+    except _Mistake:
+        return _pieces(raw, statements)
+    return pieces and [(is_code, text.replace(mark, "\r")) for is_code, text in pieces]
+
+
+def _pieces(raw: str, statements: bool) -> list[tuple[bool, str]] | None:
+    pieces: list[tuple[bool, str]] = []
+    code: list[str] | None = None
+    with _one_line_errors():
+        for kind, piece in _tokens(raw, None):
+            if kind == "data":
+                pieces.append((False, piece))
+            elif kind == "variable_begin":
+                code = []
+            elif kind == "variable_end":
+                pieces.append((True, "".join(code or ())))
+                code = None
+            elif code is not None:
+                code.append(piece)
+            elif kind == "block_begin" and statements:
+                return None
+            elif kind in ("block_begin", "comment_begin") and not statements:
+                raise _statement(piece[:2])
+    if code is not None:
+        raise _Mistake("the expression is not closed: `}}` is missing")
+    return pieces
+
+
+def _statement(mark: str) -> _Mistake:
+    hint = f"to write it as text: {{{{ '{mark}' }}}}"
+    if mark == "{%":
+        return _Mistake("`{%` has a meaning only in prompt, system and the template tool", hint)
+    return _Mistake("`{#` is not understood here", hint)
+
+
+@lru_cache(maxsize=1024)
+def _parse_expression(text: str) -> Any:
+    """The tree of one expression, checked."""
+    from jinja2.parser import Parser
+
+    if not text:
+        raise _Mistake("the expression is empty")
+    with _one_line_errors():
+        if len(text) > _LONG:
+            deque(_tokens(text, "variable"), maxlen=0)
+        parser = Parser(_environment(), text, state="variable")
+        node = parser.parse_expression()
+        rest = parser.stream.current
+        if rest.type != "eof":
+            raise _Mistake(f"the expression cannot be read: {rest.value!r:.40} is not expected there")
+    for message in evaluation.check(node):
+        raise _Mistake(message)
+    return node
+
+
+def _parse_template(text: str) -> list[Any]:
+    with _one_line_errors():
+        deque(_tokens(text, None), maxlen=0)
+        body: list[Any] = _environment().parse(text).body
+    for message in evaluation.check_template(body):
+        raise _Mistake(message)
+    return body
+
+
+def _undash(text: str, dashed: Sequence[str], state: str | None) -> str:
+    """``steps.a-b`` written as ``steps['a-b']`` for the ids given, longest first; never inside a literal."""
+    if not dashed:
+        return text
+    with _one_line_errors():
+        tokens = list(_tokens(text, state))
+    out: list[str] = []
+    index = 0
+    while index < len(tokens):
+        end = _dotted_step(tokens, index)
+        if end:
+            run = "".join(piece for _, piece in tokens[index + 2 : end])
+            name = next((one for one in dashed if run.startswith(one) and _ends(run, len(one))), None)
+            if name is not None:
+                out.append(f"{tokens[index][1]}['{name}']{run[len(name) :]}")
+                index = end
+                continue
+        out.append(tokens[index][1])
+        index += 1
+    return "".join(out)
+
+
+def _dotted_step(tokens: Sequence[tuple[str, str]], index: int) -> int:
+    """Where the run of name, number and ``-`` tokens ends that follows ``steps.`` at ``index``; 0 if there is none."""
+    if tokens[index][1] not in _STEP_ROOTS or tokens[index][0] != "name" or (index and tokens[index - 1][1] == "."):
+        return 0
+    if index + 2 >= len(tokens) or tokens[index + 1][1] != "." or tokens[index + 2][0] != "name":
+        return 0
+    end = index + 2
+    while end < len(tokens) and (tokens[end][0] in ("name", "integer") or tokens[end][1] == "-"):
+        end += 1
+    return end
+
+
+def _ends(run: str, at: int) -> bool:
+    return at == len(run) or run[at] == "-"
+
+
+# -- references --------------------------------------------------------------------------------------------------------
+
+_ASKS = {"Filter": {"default", "d"}, "Test": {"defined", "undefined"}}
+
+
+def _references(
+    nodes: Sequence[Any], bound: frozenset[str], pointer: Pointer, guarded: bool = False
+) -> Iterator[Reference]:
+    """Every use of a name in some trees, but for the variables that their own loops bind."""
+    for node in nodes:
+        kind = type(node).__name__
+        if kind in ("Name", "Getattr", "Getitem"):
+            yield from _chain(node, bound, pointer, guarded)
+        elif kind == "Call":
+            callee = [node.node.node] if type(node.node).__name__ == "Getattr" else []
+            yield from _references([*callee, *node.args, *node.kwargs], bound, pointer)
+        elif kind in _ASKS:
+            yield from _references([node.node], bound, pointer, node.name in _ASKS[kind])
+            yield from _references([*node.args, *node.kwargs], bound, pointer)
+        elif kind == "For":
+            yield from _references([node.iter], bound, pointer)
+            inside = bound | {"loop"} | {name.name for name in _targets(node.target)}
+            yield from _references([*([node.test] if node.test else ()), *node.body], inside, pointer)
+            yield from _references(node.else_, bound, pointer)
+        else:
+            yield from _references(list(node.iter_child_nodes()), bound, pointer)
+
+
+def _targets(target: Any) -> Iterator[Any]:
+    if type(target).__name__ == "Name":
+        yield target
+    else:
+        for part in target.items:
+            yield from _targets(part)
+
+
+def _chain(node: Any, bound: frozenset[str], pointer: Pointer, guarded: bool) -> Iterator[Reference]:
+    links: list[str | int | None] = []
+    while type(node).__name__ != "Name":
+        kind = type(node).__name__
+        if kind == "Getattr":
+            links.append(node.attr)
+        elif kind == "Getitem":
+            key = _constant_key(node.arg)
+            links.append(key)
+            if key is None:
+                yield from _references([node.arg], bound, pointer)
+        else:
+            yield from _references([node], bound, pointer, guarded)
+            return
+        node = node.node
+    if node.name in bound or node.name == "null":
+        return
+    links.reverse()
+    keys = [key for key in takewhile(lambda key: key is not None, links) if key is not None]
+    yield Reference((node.name, *keys), len(keys) < len(links), guarded, pointer)
+
+
+def _constant_key(arg: Any) -> str | int | None:
+    kind = type(arg).__name__
+    if kind == "Const" and type(arg.value) in (str, int):
+        return arg.value  # type: ignore[no-any-return]
+    if kind == "Neg" and type(arg.node).__name__ == "Const" and type(arg.node.value) is int:
+        return -arg.node.value
+    return None

@@ -1,0 +1,540 @@
+"""A file and everything that it can reach, read once: the closed world of a run (spec engine.md (a)).
+
+After this nothing is read from disk for its meaning. Every ``routine:`` of a step, an agent or an event agent is a file
+of the bundle; calls that go in a circle or too deep, and parameters that a child does not declare, are found here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vrooli_cli.errors import DefinitionError, Pointer, Problem
+from vrooli_cli.language.schema import check_schema, compile_schema
+from vrooli_cli.loading.compose import collector_paused
+from vrooli_cli.loading.files import FileRead, find_routine, is_bare, like, read_content, read_regular, shown
+from vrooli_cli.loading.project import Project, load_project
+from vrooli_cli.loading.routine import findings_of, kind_of, placed, read_routine
+from vrooli_cli.loading.shapes import Findings, has_expression
+from vrooli_cli.loading.swarm import TASK_INPUTS, read_swarm
+from vrooli_cli.loading.text import Document, Limits, SourceMap, read_text
+from vrooli_cli.model.routine import Bundle, ChildRoutine, EventAgent, Group, Input, Prompt, Routine, Step, ToolCall
+from vrooli_cli.model.run import WorkflowDefinition
+from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
+
+DEEPEST_CALL = 16
+"""Child runs inside each other (spec routine.md, ``routine``)."""
+MOST_FILES = 1000
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBundle:
+    """What was loaded, and how to speak about it.
+
+    Attributes:
+        bundle: A routine's or a swarm's closed world.
+        sources: Key → where everything stands in that file.
+        problems: What was found, placed; only warnings unless it was asked for with ``raises=False``.
+        project: The project that it was read in.
+    """
+
+    bundle: Bundle | SwarmBundle
+    sources: Mapping[str, SourceMap]
+    problems: tuple[Problem, ...]
+    project: Project
+
+    @property
+    def sound(self) -> bool:
+        """True when nothing but warnings was found, so that it may be run."""
+        return all(problem.warning for problem in self.problems)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is worth saying but stops nothing."""
+        return tuple(problem for problem in self.problems if problem.warning)
+
+    @property
+    def main(self) -> str:
+        """The key of the file that was asked for."""
+        return self.bundle.main if isinstance(self.bundle, Bundle) else self.bundle.swarm.key
+
+    @property
+    def definition(self) -> Routine | SwarmDefinition:
+        """The routine or swarm that was asked for."""
+        return self.bundle.routine if isinstance(self.bundle, Bundle) else self.bundle.swarm
+
+    def place(self, problems: Collection[Problem], key: str = "") -> list[Problem]:
+        """Problems of one file (default: the main one) with their lines."""
+        source = self.sources.get(key or self.main)
+        return [source.place(problem) for problem in problems] if source else list(problems)
+
+
+def load_bundle(
+    path: str | Path,
+    *,
+    project: Project | None = None,
+    stdin: BinaryIO | bytes | None = None,
+    limits: Limits | None = None,
+    known_tools: Collection[str] | None = None,
+    raises: bool = True,
+) -> LoadedBundle:
+    """The file, or the routine of that name in the project, and everything that it reaches.
+
+    Args:
+        path: A path, a bare name, or ``-`` for stdin (whose references are relative to the current folder).
+        project: The project; default: the one around the file.
+        stdin: What ``-`` reads; default: the process's stdin.
+        limits: How large a file may be; default: the project's.
+        known_tools: Names of the tools there are; None leaves tool names unchecked.
+        raises: False gives what could be understood together with its problems, so that other floors can add theirs.
+
+    Raises:
+        DefinitionError: With every problem of every file, placed; without ``raises`` only when the main file cannot be
+            read at all.
+    """
+    reference = str(path)
+    if project is None:
+        project = load_project(_folder_of(reference))
+    limits = limits or project.limits
+    world = _World(project, limits, known_tools)
+    with collector_paused():
+        main = world.read_main(reference, stdin)
+        world.read_rest()
+        world.check()
+    loaded = world.loaded(main)
+    if raises and not loaded.sound:
+        raise refusal(loaded.problems)
+    return loaded
+
+
+def refusal(problems: Iterable[Problem]) -> DefinitionError:
+    """The error that these problems are; its code is theirs when they all have the same one."""
+    wrong = [problem for problem in problems if not problem.warning]
+    codes = {problem.code for problem in wrong}
+    return DefinitionError(wrong, code=codes.pop() if len(codes) == 1 else None)
+
+
+def _folder_of(reference: str) -> Path:
+    if reference == STDIN or is_bare(reference) or "\0" in reference:
+        return Path()
+    return Path(reference).parent
+
+
+@dataclass(slots=True)
+class _File:
+    """A file of the bundle while it is being made."""
+
+    key: str
+    name: str
+    folder: Path
+    read: FileRead | None = None
+    made: Routine | SwarmDefinition | None = None
+    children: list[str] = field(default_factory=list)
+
+    @property
+    def source(self) -> SourceMap | None:
+        return self.read.document.source if self.read else None
+
+
+class _World:
+    """The files that were found so far, those still to be read, and what is wrong."""
+
+    def __init__(self, project: Project, limits: Limits, known_tools: Collection[str] | None) -> None:
+        self._project = project
+        self._limits = limits
+        self._known_tools = None if known_tools is None else frozenset(known_tools)
+        self._files: dict[str, _File] = {}
+        self._open: deque[_File] = deque()
+        self._problems: list[Problem] = []
+        self._texts: dict[str, str] = {}
+        self._digests: dict[str, bytes] = {}
+        self._project_events: tuple[EventAgent, ...] = ()
+
+    # Reading
+
+    def read_main(self, reference: str, stdin: BinaryIO | bytes | None) -> str:
+        """Read the file that was asked for; the answer is its key."""
+        if reference == STDIN:
+            file = _File(STDIN, STDIN, Path())
+            content = _drain(sys.stdin.buffer if stdin is None else stdin, self._limits)
+            self._files[STDIN] = file
+            file.read = FileRead(content, read_text(content, "<stdin>", self._limits))
+        else:
+            file = self._main_file(reference)
+            file.read = read_regular(Path(file.key), file.name, self._limits)
+        self._understand(file, main=True)
+        self._project_agents()
+        return file.key
+
+    def _main_file(self, reference: str) -> _File:
+        path = Path(reference) if "\0" not in reference else None
+        try:
+            there = path is not None and path.exists() and not (path.is_dir() and is_bare(reference))
+        except OSError:
+            there = False
+        if there and path is not None:
+            return self._file(path, reference)
+        found = find_routine(reference, Path(), self._project.routines)
+        if found is None:
+            folder = path is not None and path.is_dir()
+            hint = "" if folder else like(reference, Path(), self._project.routines)
+            message = "this is a folder; a file was expected" if folder else "there is no such file or routine"
+            raise DefinitionError([Problem((), message, hint, file=reference)])
+        return self._file(found, shown(found))
+
+    def _file(self, path: Path, name: str) -> _File:
+        try:
+            resolved = path.resolve()
+        except (OSError, RuntimeError):  # a loop of links
+            resolved = path.absolute()
+        key = str(resolved)
+        if key not in self._files:
+            self._files[key] = _File(key, name, resolved.parent)
+        return self._files[key]
+
+    def _resolve(self, file: _File, reference: str, at: Pointer, findings: Findings) -> str:
+        path = find_routine(reference, file.folder, self._project.routines)
+        if path is None:
+            hint = like(reference, file.folder, self._project.routines)
+            if is_bare(reference):
+                message = f"there is no routine {reference!r} in routines/ or beside this file"
+            else:
+                message = f"there is no file {reference!r}; paths are relative to the file that names them"
+            findings.add(at, message, hint)
+            return ""
+        known = len(self._files)
+        child = self._file(path, shown(path))
+        if len(self._files) > known:
+            if known >= MOST_FILES:
+                del self._files[child.key]
+                findings.add(at, f"more than {MOST_FILES} files belong to this one")
+                return ""
+            self._open.append(child)
+        return child.key
+
+    def read_rest(self) -> None:
+        """Read every file that is reached, each once."""
+        while self._open:
+            file = self._open.popleft()
+            try:
+                file.read = read_regular(Path(file.key), file.name, self._limits)
+                self._understand(file, main=False)
+            except DefinitionError as error:
+                self._problems += error.problems
+
+    def _understand(self, file: _File, *, main: bool) -> None:
+        assert file.read is not None
+        document = file.read.document
+        self._texts[file.key] = document.source.text
+        self._digests[file.key] = hashlib.sha256(file.read.content).digest()
+        self._problems += document.warnings
+
+        def resolve(reference: str, at: Pointer, findings: Findings) -> str:
+            return self._resolve(file, reference, at, findings)
+
+        if main and kind_of(document.data, Findings()) == "swarm":
+            self._swarm(file, document)
+            return
+        name = file.name
+        made, problems = read_routine(
+            document.data, path=name, key=file.key, source=document.source, base=self._project.base, resolve=resolve
+        )
+        file.made = made
+        self._problems += problems
+
+    def _swarm(self, file: _File, document: Document) -> None:
+        made, problems = read_swarm(
+            document.data,
+            path=file.name,
+            key=file.key,
+            folder=str(file.folder),
+            source=document.source,
+            base=self._project.base,
+            resolve=lambda reference, at, findings: self._resolve(file, reference, at, findings),
+            constraints=lambda reference, at, findings: self._constraints(file, reference, at, findings),
+        )
+        file.made = made
+        self._problems += problems
+
+    def _constraints(self, file: _File, reference: str, at: Pointer, findings: Findings) -> tuple[str, Any]:
+        """The key of an organisation's file, and its data when it is YAML."""
+        path = file.folder / reference
+        name = shown(path)
+        try:
+            content = read_content(path, name, self._limits)
+            key = str(path.resolve())
+            if path.suffix.lower() == ".xml":
+                self._texts[key] = content.decode("utf-8", "replace")
+                data = None
+            else:
+                document = read_text(content, name, self._limits)
+                self._texts[key], data = document.source.text, document.data
+        except DefinitionError as error:
+            for problem in error.problems:
+                if problem.line:
+                    self._problems.append(problem)
+                    findings.count += 1
+                else:
+                    findings.add(at, f"constraints {reference!r}: {problem.message}", problem.hint)
+            return "", None
+        self._digests[key] = hashlib.sha256(content).digest()
+        return key, data
+
+    def _project_agents(self) -> None:
+        """The project's event agents listen to every run; their routines belong to the world as well."""
+        project = self._project
+        if not project.events or project.root is None:
+            return
+        home = _File(str(project.file), shown(project.file) if project.file else "", project.root)
+        findings = findings_of(project.source)
+        agents = []
+        for agent in project.events:
+            action = agent.action
+            if isinstance(action, ChildRoutine):
+                target = self._resolve(home, action.reference, (*agent.pointer, "routine"), findings)
+                agent = replace(agent, action=replace(action, target=target))
+            agents.append(agent)
+        self._project_events = tuple(agents)
+        self._problems += placed(findings, project.source)
+
+    # Checking
+
+    def check(self) -> None:
+        """What only the whole world shows: circles, depth, parameters of children, tools that nobody has."""
+        for file in list(self._files.values()):
+            if file.made is None or file.read is None:
+                continue
+            findings = findings_of(file.source)
+            checker = _Checker(file, self._files, self._known_tools, findings)
+            checker.check()
+            self._problems += placed(findings, file.source)
+        self._check_calls()
+
+    def _check_calls(self) -> None:
+        graph = {key: file.children for key, file in self._files.items()}
+        sorter = TopologicalSorter(graph)
+        try:
+            order = list(sorter.static_order())
+        except CycleError as error:
+            self._circle(list(reversed(error.args[1])))
+            return
+        depth: dict[str, int] = {}
+        for key in order:
+            depth[key] = 1 + max((depth[child] for child in self._files[key].children), default=-1)
+        deepest = next(iter(self._files), None)
+        if deepest is not None and depth.get(deepest, 0) > DEEPEST_CALL:
+            path = [deepest]
+            while self._files[path[-1]].children:
+                path.append(max(self._files[path[-1]].children, key=lambda key: depth[key]))
+            names = " → ".join(self._files[key].name for key in path[: DEEPEST_CALL + 2])
+            self._at_call(path[0], path[1], f"routines call each other more than {DEEPEST_CALL} deep: {names}")
+
+    def _circle(self, circle: list[str]) -> None:
+        circle = circle[:-1]
+        order = list(self._files)
+        start = min(range(len(circle)), key=lambda n: order.index(circle[n]))
+        path = [*circle[start:], *circle[:start], circle[start]]
+        names = " → ".join(self._files[key].name for key in path)
+        self._at_call(path[-2], path[-1], f"a routine cannot reach itself: {names}")
+
+    def _at_call(self, caller: str, child: str, message: str) -> None:
+        file = self._files[caller]
+        at: Pointer = next((at for call, at in _calls(file.made) if call.target == child), ())
+        problem = Problem(at, message, file=file.source.name if file.source else file.name)
+        self._problems.append(file.source.place(problem) if file.source else problem)
+
+    # The result
+
+    def loaded(self, main: str) -> LoadedBundle:
+        """The bundle; DefinitionError when there is none."""
+        if self._files[main].made is None:
+            raise refusal(self._problems)
+        routines = {key: file.made for key, file in self._files.items() if isinstance(file.made, Routine)}
+        digest = hashlib.sha256(b"".join(self._digests[key] for key in sorted(self._digests))).hexdigest()
+        sources = {key: file.source for key, file in self._files.items() if file.source is not None}
+        made = self._files[main].made
+        bundle: Bundle | SwarmBundle
+        if isinstance(made, SwarmDefinition):
+            swarm = replace(made, events=(*made.events, *self._project_events))
+            bundle = SwarmBundle(swarm, routines, digest, self._texts)
+        else:
+            if self._project_events:
+                routine = routines[main]
+                routines[main] = replace(routine, events=(*routine.events, *self._project_events))
+            bundle = Bundle(main, routines, digest, self._texts)
+        problems = tuple(dict.fromkeys((*self._project.warnings, *self._problems)))
+        return LoadedBundle(bundle, sources, problems, self._project)
+
+
+def _drain(stdin: BinaryIO | bytes, limits: Limits) -> bytes:
+    if isinstance(stdin, bytes):
+        return stdin
+    try:
+        return stdin.read(limits.file_bytes + 1)
+    except (OSError, ValueError):
+        raise DefinitionError([Problem((), "stdin cannot be read", file="<stdin>")]) from None
+
+
+def steps_of(made: Routine | SwarmDefinition | None) -> Iterator[Step]:
+    """Every step of a file: those in groups and handlers too."""
+    if made is None:
+        return
+    pending: list[tuple[Step, ...]] = [made.steps] if isinstance(made, Routine) else []
+    pending += made.handlers.values()
+    while pending:
+        for step in pending.pop():
+            yield step
+            if isinstance(step.action, Group):
+                pending.append(step.action.steps)
+
+
+def _calls(made: Routine | SwarmDefinition | None) -> Iterator[tuple[ChildRoutine, Pointer]]:
+    """Every call of a routine, with its place; an agent's routine is one. Event agents are not calls."""
+    for step in steps_of(made):
+        if isinstance(step.action, ChildRoutine):
+            yield step.action, (*step.pointer, "routine")
+    if isinstance(made, SwarmDefinition):
+        for agent in made.agents:
+            if agent.reference is not None:
+                yield ChildRoutine(agent.reference, agent.target, {}), (*agent.pointer, "routine")
+
+
+class _Checker:
+    """Checks one file against the others."""
+
+    def __init__(
+        self, file: _File, files: Mapping[str, _File], known_tools: frozenset[str] | None, findings: Findings
+    ) -> None:
+        self._file = file
+        self._files = files
+        self._tools = known_tools
+        self._findings = findings
+
+    def check(self) -> None:
+        """Every step, agent and event agent of the file."""
+        made = self._file.made
+        assert made is not None
+        for step in steps_of(made):
+            self._action(step.action, step.pointer)
+            if isinstance(step.action, ChildRoutine) and step.action.target:
+                self._file.children.append(step.action.target)
+        for agent in made.events:
+            self._action(agent.action, agent.pointer, given={"event"})
+        if isinstance(made, SwarmDefinition):
+            self._agents(made)
+
+    def _agents(self, swarm: SwarmDefinition) -> None:
+        given = {*TASK_INPUTS, *swarm.inputs}
+        for agent in swarm.agents:
+            for n, tool in enumerate(agent.tools):
+                self._tool(tool, (*agent.pointer, "tools", n))
+            if agent.reference is not None:
+                self._file.children.append(agent.target)
+                call = ChildRoutine(agent.reference, agent.target, {})
+                hint = f"an agent's routine is given {', '.join(TASK_INPUTS)} and the swarm's inputs"
+                self._call(call, agent.pointer, (*agent.pointer, "routine"), given, hint)
+
+    def _action(self, action: object, at: Pointer, given: Collection[str] = ()) -> None:
+        if isinstance(action, ToolCall):
+            self._tool(action.tool, (*at, "tool"))
+        elif isinstance(action, Prompt):
+            for n, tool in enumerate(action.tools):
+                self._tool(tool, (*at, "tools", n))
+        elif isinstance(action, ChildRoutine):
+            self._call(action, at, (*at, "routine"), given)
+
+    def _tool(self, name: str, at: Pointer) -> None:
+        if self._tools is None or name in self._tools or any(c in name for c in "*?["):
+            return
+        made = self._file.made
+        servers = made.extras.get("mcp_servers", {}) if made is not None else {}
+        if name.partition(".")[0] in servers:
+            return
+        hint = self._findings.suggest(name, self._tools) or "`vrooli tools list` shows the tools there are"
+        self._findings.add(at, f"there is no tool {name!r}", hint, code="TOOL_NOT_FOUND")
+
+    def _call(
+        self, call: ChildRoutine, at: Pointer, reference: Pointer, given: Collection[str], hint: str = ""
+    ) -> None:
+        child = self._files.get(call.target)
+        if child is None or not isinstance(child.made, Routine):
+            return
+        inputs = child.made.inputs
+        key = self._parameters_key(at)
+        for name, value in call.parameters.items():
+            place = (*at, key, name)
+            if name not in inputs:
+                near = self._findings.suggest(name, inputs) or f"its inputs are {', '.join(inputs) or 'none'}"
+                self._findings.add(place, f"{child.name} has no input {name!r}", near, at_key=True)
+            elif not has_expression(value):
+                self._value(inputs[name], value, place, child.name)
+        missing = [
+            name
+            for name, declared in inputs.items()
+            if declared.required and not declared.env and name not in call.parameters and name not in given
+        ]
+        if missing:
+            names = ", ".join(repr(name) for name in missing)
+            message = f"{child.name} needs the input{'s' if len(missing) > 1 else ''} {names}"
+            self._findings.add(reference, message, hint or "give a value under `parameters`")
+
+    def _value(self, declared: Input, value: Any, at: Pointer, name: str) -> None:
+        if value is None and not declared.required:
+            return
+        if check_schema(declared.schema):
+            return  # found already, where it stands
+        for violation in compile_schema(declared.schema).check(value):
+            self._findings.add((*at, *violation.path), f"the input {declared.name!r} of {name}: {violation}")
+
+    def _parameters_key(self, at: Pointer) -> str:
+        """``with`` where the file writes it so."""
+        data: Any = self._file.read.document.data if self._file.read else None
+        for part in at:
+            try:
+                data = data[part]
+            except (LookupError, TypeError):
+                return "parameters"
+        return "with" if isinstance(data, dict) and "with" in data else "parameters"
+
+
+def bundle_of_workflow(
+    workflow: WorkflowDefinition, routine_id: str, inputs: Mapping[str, Any] | Collection[str] = ()
+) -> Bundle:
+    """The bundle of a workflow that was given as the seed's types; it has no file.
+
+    Args:
+        workflow: The graph.
+        routine_id: The name it is shown under.
+        inputs: The names of the parameters that are given; each is an input of any type.
+
+    Raises:
+        DefinitionError: The graph is wrong, as in a file.
+    """
+    steps = [
+        {
+            "id": step.id,
+            "name": step.name,
+            "tool": step.tool_name,
+            "parameters": step.parameters,
+            "strategy": step.strategy.value,
+            **({} if step.timeout_ms is None else {"timeout": f"{step.timeout_ms}ms"}),
+        }
+        for step in workflow.steps
+    ]
+    data = {
+        "steps": steps,
+        "inputs": {name: {} for name in inputs},
+        "dependencies": [{"from": edge.from_step, "to": edge.to_step} for edge in workflow.dependencies],
+        "parallel_branches": [{"id": b.id, "steps": list(b.steps)} for b in workflow.parallel_branches],
+    }
+    routine, problems = read_routine(data, key=routine_id)
+    if routine is None:
+        raise refusal(problems)
+    return Bundle(routine_id, {routine_id: replace(routine, name=routine_id)})

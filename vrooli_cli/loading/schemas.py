@@ -1,0 +1,42 @@
+"""The JSON Schema of every kind of file, for editors: made from the table that the loader checks with (``forms``)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from vrooli_cli.loading import forms
+from vrooli_cli.loading.shapes import Definitions, Form
+
+FileKind = Literal["routine", "swarm", "test", "project", "events"]
+KINDS: tuple[FileKind, ...] = ("routine", "swarm", "test", "project", "events")
+
+_FORMS: dict[str, tuple[str, Form]] = {
+    "routine": ("vrooli routine", forms.ROUTINE),
+    "swarm": ("vrooli swarm", forms.SWARM),
+    "test": ("vrooli test", forms.TEST),
+    "project": ("vrooli project", forms.PROJECT),
+}
+
+
+def json_schema(kind: FileKind) -> dict[str, Any]:
+    """The schema (draft 2020-12) of a kind of file, or of a line of events.
+
+    It says all that JSON Schema can say: what hangs together over several places (ids, edges, expressions) only the
+    loader checks.
+
+    Raises:
+        KeyError: There is no such kind.
+    """
+    if kind == "events":
+        from vrooli_cli.model.events import events_schema
+
+        return events_schema()
+    title, form = _FORMS[kind]
+    definitions: Definitions = {}
+    body = form.body(definitions)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        **body,
+        "$defs": dict(sorted(definitions.items())),
+    }

@@ -1,0 +1,1 @@
+"""Tier 2, process: runs one routine - plan, batches, context, blackboard, resume."""

@@ -1,0 +1,767 @@
+"""Routine → plan: compiled texts, edges, topological batches; and everything that can be wrong with a graph.
+
+A plan is made once for each routine of a bundle and shared by every frame that runs it. The edges of a graph are what
+the file says (``Step.after``) and what its texts imply: naming ``steps.x`` is enough to wait for x, reading ``vars.v``
+waits for the steps that set v (spec routine.md, "Order"). networkx finds cycles and generations; it is imported here
+only, and only when a plan is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vrooli_cli.errors import Pointer, Problem, did_you_mean
+from vrooli_cli.language.expressions import BoundExpression, Value, compile_value
+from vrooli_cli.language.schema import compile_schema
+from vrooli_cli.language.shell import ShellCommand, compile_command
+from vrooli_cli.model.plan import PlannedStep, PlanSummary
+from vrooli_cli.model.routine import (
+    HANDLERS,
+    Approval,
+    Bundle,
+    ChildRoutine,
+    Group,
+    Prompt,
+    Routine,
+    Step,
+    ToolCall,
+    Wait,
+)
+from vrooli_cli.tier3.registry import Tool, ToolRegistry
+
+STEP_FIELDS = ("result", "status", "error", "attempts", "duration_ms", "exports")
+RUN_FIELDS = ("id", "name", "started_at", "status", "error", "work_dir")
+_ROOTS = ("inputs", "vars", "env", "secrets", "steps", "blackboard", "run")
+
+Kind = Literal["tool", "prompt", "routine", "parallel", "wait", "approval"]
+_KINDS: dict[type, Kind] = {
+    ToolCall: "tool",
+    Prompt: "prompt",
+    ChildRoutine: "routine",
+    Group: "parallel",
+    Wait: "wait",
+    Approval: "approval",
+}
+
+
+_BoundText = tuple[str, tuple[str, ...]]
+"""An expression's text, and the names of the run that it uses."""
+
+
+class Parameters:
+    """The parameters of one step, ready to be rendered."""
+
+    __slots__ = ("_constant", "_parts", "_shell", "values")
+
+    def __init__(
+        self,
+        values: Mapping[str, Value],
+        bound: Mapping[str, _BoundText | list[_BoundText]],
+        shell: ShellCommand | None,
+    ) -> None:
+        self.values = values
+        self._parts = bound
+        self._shell = shell
+        constant = not bound and shell is None and all(value.is_constant for value in values.values())
+        self._constant = {name: value.evaluate({}) for name, value in values.items()} if constant else None
+
+    def render(self, names: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of this attempt; raises ExpressionError. A constant one costs a look."""
+        if self._constant is not None:
+            return self._constant
+        rendered = {name: value.evaluate(names) for name, value in self.values.items()}
+        for name, part in self._parts.items():
+            rendered[name] = [_bind(*one, names) for one in part] if isinstance(part, list) else _bind(*part, names)
+        if self._shell is not None:
+            rendered["command"] = self._shell.render(names)
+        return rendered
+
+
+def _bind(text: str, used: tuple[str, ...], names: Mapping[str, Any]) -> BoundExpression:
+    return BoundExpression(text, {name: names[name] for name in used})
+
+
+@dataclass(slots=True, kw_only=True)
+class StepPlan:
+    """One step, compiled.
+
+    Attributes:
+        index: Its position in its graph, in file order.
+        batch: Its topological generation in its graph.
+        parents, children: Positions in the graph.
+        when_per_item: True when ``when`` names the item, so each child of the loop asks it.
+        inside: The graph of a ``parallel`` group.
+        child: The plan of a ``routine`` step's target.
+        tool: The tool, when it was known at load.
+    """
+
+    step: Step
+    kind: Kind
+    index: int = 0
+    batch: int = 0
+    parents: tuple[int, ...] = ()
+    children: tuple[int, ...] = ()
+    when: Value | None = None
+    when_per_item: bool = False
+    items: Value | None = None
+    axes: tuple[tuple[str, Value], ...] = ()
+    key: Value | None = None
+    until: Value | None = None
+    retry_when: Value | None = None
+    recover: Value | None = None
+    set: tuple[tuple[str, Value], ...] = ()
+    export: tuple[tuple[str, Value], ...] = ()
+    parameters: Parameters | None = None
+    prompt: tuple[tuple[str, Value], ...] = ()
+    wait: Value | None = None
+    cache_key: Value | None = None
+    inside: GraphPlan | None = None
+    child: RoutinePlan | None = None
+    tool: Tool | None = None
+
+    @property
+    def label(self) -> str:
+        """What the view shows beside the id."""
+        action = self.step.action
+        if isinstance(action, ToolCall):
+            return action.tool
+        if isinstance(action, ChildRoutine):
+            return action.reference
+        if isinstance(action, Prompt):
+            return self.step.model[0] if self.step.model else "default"
+        return ""
+
+
+@dataclass(slots=True)
+class GraphPlan:
+    """The graph of a routine, a group or a handler; ``steps`` in file order."""
+
+    steps: list[StepPlan] = field(default_factory=list)
+    batches: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        self.by_id = {plan.step.id: plan for plan in self.steps}
+
+    by_id: dict[str, StepPlan] = field(init=False, default_factory=dict)
+
+
+@dataclass(slots=True)
+class RoutinePlan:
+    """A routine, compiled."""
+
+    routine: Routine
+    graph: GraphPlan
+    handlers: Mapping[str, GraphPlan]
+    outputs: tuple[tuple[str, Value], ...] | None
+    vars: tuple[tuple[str, Value], ...]
+    env: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def step_count(self) -> int:
+        """Steps of the main graph."""
+        return len(self.graph.steps)
+
+
+class _Level:
+    """One graph while it is compiled: who is visible here, and what the step being compiled needs."""
+
+    def __init__(self, ids: Iterable[str], parent: _Level | None, *, name: str, ended: bool = False) -> None:
+        self.ids = set(ids)
+        self.parent = parent
+        around = parent.dashed if parent is not None else frozenset()
+        #: Ids that expressions may write as ``steps.a-b``.
+        self.dashed: frozenset[str] = around | {step_id for step_id in self.ids if "-" in step_id}
+        self.name = name
+        self.ended = ended  # True for the main graph seen from a handler: every step has ended, no edge is needed
+        self.current = ""
+        self.needs: dict[str, set[str]] = {}
+        self.reads: dict[str, set[str]] = {}
+        self.sets: dict[str, dict[str, Pointer]] = {}
+        self.exports: dict[str, dict[str, Pointer]] = {}
+
+    def begin(self, step: Step) -> None:
+        self.current = step.id
+        self.needs[step.id] = set(step.after)
+
+    def outward(self) -> Iterator[_Level]:
+        level: _Level | None = self
+        while level is not None:
+            yield level
+            level = level.parent
+
+
+class DependencyResolver:
+    """Makes plans: the seed's name for what turns a workflow into batches.
+
+    One resolver plans one bundle; the plans of its routines are shared, and :attr:`problems` holds all that is wrong.
+    """
+
+    def __init__(self, bundle: Bundle, tools: ToolRegistry | None = None, *, known_tools_only: bool = True) -> None:
+        self.problems: list[Problem] = []
+        self._bundle = bundle
+        self._tools = tools if tools is not None else ToolRegistry()
+        self._strict = known_tools_only
+        self._plans: dict[str, RoutinePlan] = {}
+
+    def create_execution_plan(self, key: str | None = None) -> RoutinePlan:
+        """The plan of a routine of the bundle, the main one by default. Look at :attr:`problems` before using it."""
+        key = key or self._bundle.main
+        if key not in self._plans:
+            self._plans[key] = _RoutineCompiler(self, self._bundle.routines[key]).compile()
+        return self._plans[key]
+
+    def tool(self, name: str) -> Tool | None:
+        """The tool of that name, if it is known before the run."""
+        return self._tools.get_tool(name)
+
+    def tool_problem(self, name: str, pointer: Pointer, file: str) -> None:
+        """Notes that there is no such tool."""
+        if "." in name and not self._strict:  # a tool of an MCP server is known once the server has started
+            return
+        hint = did_you_mean(name, [tool.name for tool in self._tools])
+        message = f"there is no tool {name!r}"
+        self.problems.append(
+            Problem(pointer, message, hint or "`vrooli tools list` shows them", "TOOL_NOT_FOUND", file=file)
+        )
+
+    def child_routine(self, key: str) -> Routine | None:
+        """A routine of the bundle, not planned."""
+        return self._bundle.routines.get(key)
+
+    def child_plan(self, key: str) -> RoutinePlan | None:
+        """The plan of a child routine; None when the bundle does not have it (loading has said so)."""
+        return self.create_execution_plan(key) if key in self._bundle.routines else None
+
+
+class _RoutineCompiler:
+    """Compiles one routine; a problem is noted and compilation goes on, so that all are found at once."""
+
+    def __init__(self, resolver: DependencyResolver, routine: Routine) -> None:
+        self._resolver = resolver
+        self._routine = routine
+        self._places = dict(_all_steps(routine))
+        self._vars = set(routine.vars) | {name for step, _ in self._places.values() for name in step.set}
+        self._secret_inputs = {name for name, declared in routine.inputs.items() if declared.secret}
+        #: Names that enclosing loops give to the steps inside their groups, outermost first.
+        self._extras: list[tuple[str, ...]] = []
+
+    # -- routine ------------------------------------------------------------------------------------------------------
+
+    def compile(self) -> RoutinePlan:
+        routine = self._routine
+        main = _Level((step.id for step in routine.steps), None, name="the routine")
+        graph = self._graph(routine.steps, main)
+        handlers = {}
+        for name in HANDLERS:
+            if name in routine.handlers:
+                steps = routine.handlers[name]
+                seen = _Level((step.id for step in routine.steps), None, name="the routine", ended=True)
+                level = _Level((step.id for step in steps), seen, name=f"handlers.{name}")
+                handlers[name] = self._graph(steps, level)
+        over = _Level((step.id for step in routine.steps), None, name="the routine", ended=True)
+        outputs = None
+        if routine.outputs is not None:
+            outputs = tuple((name, self._value(raw, ("outputs", name), over)) for name, raw in routine.outputs.items())
+        start = _Level((), None, name="the routine")
+        variables = tuple(
+            (name, self._value(raw, ("vars", name), start, allowed=("inputs", "env", "run", "secrets")))
+            for name, raw in routine.vars.items()
+        )
+        env = tuple(
+            (name, self._value(raw, ("env", name), start, allowed=("inputs", "vars", "run", "secrets")))
+            for name, raw in routine.env.items()
+            if raw is not None
+        )
+        return RoutinePlan(routine, graph, handlers, outputs, variables, env)
+
+    def _problem(self, pointer: Pointer, message: str, hint: str = "", code: str = "DEFINITION_INVALID") -> None:
+        self._resolver.problems.append(Problem(pointer, message, hint, code, file=self._routine.key))
+
+    # -- one graph ----------------------------------------------------------------------------------------------------
+
+    def _graph(self, steps: Sequence[Step], level: _Level) -> GraphPlan:
+        plans = []
+        for index, step in enumerate(steps):
+            level.begin(step)
+            plans.append(self._step(step, index, level))
+        graph = GraphPlan(plans)
+        self._shadowing(steps, level)
+        edges = {step.id: {need for need in level.needs[step.id] if need in level.ids} for step in steps}
+        _connect(graph, self._generations(steps, edges, level))
+        return graph
+
+    def _shadowing(self, steps: Sequence[Step], level: _Level) -> None:
+        for step in steps:
+            for outer in level.outward():
+                if outer is not level and step.id in outer.ids:
+                    self._problem(
+                        (*step.pointer, "id"), f"the id {step.id!r} is also a step of {outer.name}", "rename one"
+                    )
+                    break
+
+    def _generations(
+        self, steps: Sequence[Step], edges: dict[str, set[str]], level: _Level
+    ) -> tuple[dict[str, set[str]], list[list[str]]]:
+        import networkx as nx
+
+        graph: Any = nx.DiGraph()
+        graph.add_nodes_from(step.id for step in steps)
+        graph.add_edges_from((need, name) for name, needs in edges.items() for need in needs)
+        self._order_setters(graph, edges, level)
+        try:
+            generations = [list(batch) for batch in nx.topological_generations(graph)]
+        except nx.NetworkXUnfeasible:
+            self._cycle(nx.find_cycle(graph), steps)
+            return edges, [[step.id for step in steps]]
+        return edges, generations
+
+    def _cycle(self, cycle: Sequence[tuple[str, str]], steps: Sequence[Step]) -> None:
+        path = [edge[0] for edge in cycle]
+        first = min(range(len(path)), key=lambda i: path[i])
+        path = path[first:] + path[:first]
+        shown = [*path, path[0]] if len(path) <= 12 else [*path[:10], "…", path[-1], path[0]]
+        pointer = next(step.pointer for step in steps if step.id == path[0])
+        self._problem(
+            pointer, "these steps wait for each other: " + " → ".join(shown), "remove one of these edges", "CYCLE"
+        )
+
+    def _order_setters(self, graph: Any, edges: dict[str, set[str]], level: _Level) -> None:
+        """Readers of a variable wait for its setters, unless a setter already waits for the reader."""
+        import networkx as nx
+
+        def below(name: str) -> set[str]:
+            found = reach.get(name)
+            if found is None:
+                found = reach[name] = nx.descendants(graph, name)
+            return found
+
+        reach: dict[str, set[str]] = {}
+        for what, setters in (*level.sets.items(), *((f"blackboard.{k}", v) for k, v in level.exports.items())):
+            if len(setters) > 1:
+                self._unordered(what, setters, below)
+        additions = [
+            (setter, reader)
+            for variable, readers in level.reads.items()
+            for setter in level.sets.get(variable, ())
+            for reader in sorted(readers - {setter})
+            if setter not in below(reader)
+        ]
+        for setter, reader in additions:
+            edges[reader].add(setter)
+            graph.add_edge(setter, reader)
+
+    def _unordered(self, what: str, setters: Mapping[str, Pointer], below: Callable[[str], set[str]]) -> None:
+        names = list(setters)
+        for i, one in enumerate(names):
+            for other in names[i + 1 :]:
+                if other not in below(one) and one not in below(other):
+                    shown = what if what.startswith("blackboard.") else f"vars.{what}"
+                    self._problem(
+                        setters[other],
+                        f"{one!r} and {other!r} both write {shown} and neither waits for the other",
+                        f"add `depends_on: [{one}]` to {other!r}",
+                    )
+                    return
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def _step(self, step: Step, index: int, level: _Level) -> StepPlan:
+        plan = StepPlan(step=step, kind=_KINDS[type(step.action)], index=index)
+        here = step.pointer
+        item: tuple[str, ...] = ()
+        if step.for_each is not None:
+            item = (step.for_each.alias, "index")
+            self._loop(plan, level)
+        turn = ("previous", "iteration") if step.repeat else ()
+        inner = (*item, *turn)
+        if step.has_when:
+            plan.when = self._value(step.when, (*here, "when"), level, extra=item, mode="expression")
+            plan.when_per_item = bool(item) and any(ref.path[0] in item for ref in plan.when.references)
+        if step.repeat is not None:
+            plan.until = self._value(
+                step.repeat.until, (*here, "repeat", "until"), level, extra=(*inner, "result"), mode="expression"
+            )
+        if step.retry is not None and step.retry.when is not None:
+            plan.retry_when = self._value(
+                step.retry.when, (*here, "retry", "when"), level, extra=(*inner, "error"), mode="expression"
+            )
+        if step.on_error.kind == "recover":
+            plan.recover = self._value(
+                step.on_error.value, (*here, "on_error", "recover"), level, extra=(*item, "error")
+            )
+        if step.cache is not None and step.cache.key is not None:
+            plan.cache_key = self._value(step.cache.key, (*here, "cache", "key"), level, extra=inner)
+        self._action(plan, level, inner)
+        self._writes(plan, level)
+        return plan
+
+    def _loop(self, plan: StepPlan, level: _Level) -> None:
+        loop = plan.step.for_each
+        assert loop is not None
+        where = (*plan.step.pointer, "matrix" if loop.matrix else "for_each")
+        if loop.matrix:
+            plan.axes = tuple(
+                (axis, self._value(raw, (*where, axis), level, mode="expression")) for axis, raw in loop.items.items()
+            )
+        else:
+            plan.items = self._value(loop.items, where, level, mode="expression")
+        if loop.key is not None:
+            plan.key = self._value(loop.key, (*where, "key"), level, extra=(loop.alias, "index"), mode="expression")
+
+    def _writes(self, plan: StepPlan, level: _Level) -> None:
+        step = plan.step
+        plan.set = self._assigned(step.set, (*step.pointer, "set"), level)
+        plan.export = self._assigned(step.export, (*step.pointer, "export"), level)
+        for outer in level.outward():
+            if outer.ended:
+                break
+            for name in step.set:
+                outer.sets.setdefault(name, {}).setdefault(outer.current, (*step.pointer, "set", name))
+            for name in step.export:
+                outer.exports.setdefault(name, {}).setdefault(outer.current, (*step.pointer, "export", name))
+
+    def _assigned(self, values: Mapping[str, Any], where: Pointer, level: _Level) -> tuple[tuple[str, Value], ...]:
+        return tuple((name, self._value(raw, (*where, name), level, extra=("result",))) for name, raw in values.items())
+
+    def _action(self, plan: StepPlan, level: _Level, extra: tuple[str, ...]) -> None:
+        action, here = plan.step.action, plan.step.pointer
+        if isinstance(action, ToolCall):
+            self._tool(plan, action, level, extra)
+        elif isinstance(action, ChildRoutine):
+            values = self._values(action.parameters, (*here, "parameters"), level, extra)
+            plan.parameters = Parameters(values, {}, None)
+            plan.child = self._resolver.child_plan(action.target)
+        elif isinstance(action, Group):
+            inside = _Level((step.id for step in action.steps), level, name=f"the group {plan.step.id!r}")
+            self._extras.append(extra)
+            plan.inside = self._graph(action.steps, inside)
+            self._extras.pop()
+        elif isinstance(action, Prompt):
+            self._prompt(plan, action, level, extra)
+        elif isinstance(action, Wait):
+            plan.wait = self._value(action.duration, (*here, "wait"), level, extra=extra)
+        else:
+            text = self._value(action.prompt, (*here, "approval"), level, extra=extra)
+            plan.prompt = (("prompt", text),)
+
+    def _tool(self, plan: StepPlan, action: ToolCall, level: _Level, extra: tuple[str, ...]) -> None:
+        here = (*plan.step.pointer, "parameters")
+        tool = plan.tool = self._resolver.tool(action.tool)
+        if tool is None:
+            self._resolver.tool_problem(action.tool, (*plan.step.pointer, "tool"), self._routine.key)
+        bound: dict[str, _BoundText | list[_BoundText]] = {}
+        values: dict[str, Value] = {}
+        shell: ShellCommand | None = None
+        for name, raw in action.parameters.items():
+            where = (*here, name)
+            if tool is not None and name in tool.literal:
+                values[name] = compile_value(raw, mode="literal")
+            elif tool is not None and name in tool.expressions:
+                bound[name] = self._bound(raw, where, level, extra, tool.bound)
+            elif action.tool == "shell" and name == "command":
+                shell = self._shell(raw, where, level, extra, values)
+            else:
+                values[name] = self._value(raw, where, level, extra=extra)
+        plan.parameters = Parameters(values, bound, shell)
+        if tool is not None:
+            self._check_parameters(tool, action, values, here)
+
+    def _bound(
+        self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], bound: frozenset[str]
+    ) -> _BoundText | list[_BoundText]:
+        if isinstance(raw, list):
+            return [self._bound_text(one, (*where, i), level, extra, bound) for i, one in enumerate(raw)]
+        return self._bound_text(raw, where, level, extra, bound)
+
+    def _bound_text(
+        self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], bound: frozenset[str]
+    ) -> _BoundText:
+        text = raw if isinstance(raw, str) else str(raw).lower() if isinstance(raw, bool) else str(raw)
+        value = self._value(text, where, level, extra=(*extra, *bound), mode="expression")
+        return text, tuple(sorted({str(ref.path[0]) for ref in value.references} - bound))
+
+    def _shell(
+        self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], values: dict[str, Value]
+    ) -> ShellCommand | None:
+        self._no_secret(raw, where, level, "a command", "pass it with `env:` or `stdin:`")
+        if not isinstance(raw, str) or "{" not in raw:
+            values["command"] = self._value(raw, where, level, extra=extra)
+            return None
+        value = self._value(raw, where, level, extra=extra)
+        if value.is_constant:
+            values["command"] = value
+            return None
+        problems: list[Problem] = []
+        command = compile_command(raw, pointer=where, problems=problems, dashed=level.dashed)
+        self._resolver.problems.extend(_in_file(problems, self._routine.key))
+        return command
+
+    def _check_parameters(self, tool: Tool, action: ToolCall, values: Mapping[str, Value], here: Pointer) -> None:
+        known = tool.schema.get("properties", {})
+        closed = tool.schema.get("additionalProperties") is False
+        for name in action.parameters:
+            if closed and name not in known:
+                hint = did_you_mean(name, known) or f"it takes {', '.join(known) or 'none'}"
+                self._problem((*here, name), f"the tool {tool.name!r} has no parameter {name!r}", hint)
+        for name in tool.schema.get("required", ()):
+            if name not in action.parameters:
+                self._problem(here[:-1], f"the tool {tool.name!r} needs the parameter {name!r}")
+        for name, value in values.items():
+            if value.is_constant and name in known:
+                for violation in compile_schema(known[name]).check(value.evaluate({})):
+                    self._problem((*here, name, *violation.path), f"{tool.name}.{name}: {violation.message}")
+
+    def _prompt(self, plan: StepPlan, action: Prompt, level: _Level, extra: tuple[str, ...]) -> None:
+        here = plan.step.pointer
+        parts = [("prompt", self._value(action.prompt, (*here, "prompt"), level, extra=extra, mode="template"))]
+        if action.system is not None:
+            parts.append(("system", self._value(action.system, (*here, "system"), level, extra=extra, mode="template")))
+        if action.messages:
+            messages = [dict(message) for message in action.messages]
+            parts.append(("messages", self._value(messages, (*here, "messages"), level, extra=extra)))
+        hint = "list it under `reveal:` if the model may see it"
+        for name, value in parts:
+            self._no_secret(value, (*here, name), level, "a prompt", hint, allowed=action.reveal)
+        plan.prompt = tuple(parts)
+
+    def _no_secret(
+        self, raw: Any, where: Pointer, level: _Level, what: str, hint: str, allowed: Sequence[str] = ()
+    ) -> None:
+        value = raw if isinstance(raw, Value) else compile_value(raw, problems=[], dashed=level.dashed)
+        for ref in value.references:
+            name = _secret_name(ref.path, self._secret_inputs)
+            if name is not None and name not in allowed:
+                self._problem(where, f"the secret {name!r} would stand in {what}", hint)
+
+    # -- values and names ---------------------------------------------------------------------------------------------
+
+    def _values(
+        self, raw: Mapping[str, Any], where: Pointer, level: _Level, extra: tuple[str, ...]
+    ) -> dict[str, Value]:
+        return {name: self._value(one, (*where, name), level, extra=extra) for name, one in raw.items()}
+
+    def _value(
+        self,
+        raw: Any,
+        where: Pointer,
+        level: _Level,
+        *,
+        extra: tuple[str, ...] = (),
+        mode: Literal["value", "expression", "template"] = "value",
+        allowed: tuple[str, ...] | None = None,
+    ) -> Value:
+        problems: list[Problem] = []
+        value = compile_value(raw, mode=mode, pointer=where, problems=problems, dashed=level.dashed)
+        if problems:
+            self._resolver.problems.extend(_in_file(problems, self._routine.key))
+        if value.references:
+            names = (*extra, *(name for frame in self._extras for name in frame))
+            for ref in value.references:
+                self._reference(ref.path, ref.computed, getattr(ref, "pointer", ()) or where, level, names, allowed)
+        return value
+
+    def _reference(
+        self,
+        path: tuple[Any, ...],
+        computed: bool,
+        where: Pointer,
+        level: _Level,
+        extra: tuple[str, ...],
+        allowed: tuple[str, ...] | None,
+    ) -> None:
+        root = path[0]
+        if root in extra or (root in self._routine.inputs and (allowed is None or "inputs" in allowed)):
+            return
+        if root not in _ROOTS or (allowed is not None and root not in allowed):
+            self._unknown_name(str(root), where, extra, allowed)
+        elif root == "steps":
+            self._step_reference(path, computed, where, level)
+        elif len(path) > 1:
+            self._root_field(path, where, level)
+        elif root == "vars":
+            self._reads(None, level)
+
+    def _unknown_name(self, root: str, where: Pointer, extra: tuple[str, ...], allowed: tuple[str, ...] | None) -> None:
+        roots = _ROOTS if allowed is None else allowed
+        known = [*self._routine.inputs, *roots, *extra]
+        if root in self._places:
+            hint = f"the result of a step is `steps.{root}.result`"
+        elif root in self._vars:
+            hint = f"a run variable is `vars.{root}`"
+        else:
+            hint = did_you_mean(root, known) or f"known names: {', '.join(known[:12])}"
+        self._problem(where, f"there is no name {root!r} here", hint)
+
+    def _root_field(self, path: tuple[Any, ...], where: Pointer, level: _Level) -> None:
+        root, name = path[0], str(path[1])
+        routine = self._routine
+        known: Iterable[str] | None = {
+            "inputs": routine.inputs,
+            "vars": self._vars,
+            "env": routine.env,
+            "secrets": routine.secrets,
+            "run": RUN_FIELDS,
+        }.get(root)
+        if known is not None and name not in known:
+            listed = sorted(known)
+            hint = did_you_mean(name, listed) or (
+                f"there is {', '.join(listed[:12])}" if listed else f"declare it under `{root}:`"
+            )
+            self._problem(where, f"there is no {root}.{name}", hint)
+        elif root == "vars":
+            self._reads(name, level)
+
+    def _reads(self, name: str | None, level: _Level) -> None:
+        for outer in level.outward():
+            if outer.ended or not outer.current:
+                break
+            for variable in (name,) if name is not None else self._vars:
+                outer.reads.setdefault(variable, set()).add(outer.current)
+
+    def _step_reference(self, path: tuple[Any, ...], computed: bool, where: Pointer, level: _Level) -> None:
+        if len(path) < 2:
+            hint = "write the id in the file: `steps.ID.result`"
+            self._problem(
+                where, "a step must be named by its id, not computed" if computed else "`steps` needs an id", hint
+            )
+            return
+        name = str(path[1])
+        for outer in level.outward():
+            if name not in outer.ids:
+                continue
+            if not outer.ended and outer.current:
+                if outer.current == name:
+                    self._self_reference(name, where, inside=outer is not level)
+                    return
+                outer.needs[outer.current].add(name)
+            break
+        else:
+            self._unknown_step(name, where, level)
+            return
+        if len(path) > 2 and path[2] not in STEP_FIELDS:
+            hint = did_you_mean(str(path[2]), STEP_FIELDS) or f"there is {', '.join(STEP_FIELDS)}"
+            self._problem(where, f"steps.{name} has no field {path[2]!r}", hint)
+        elif len(path) > 3 and path[2] == "result":
+            self._result_field(name, str(path[3]), where)
+
+    def _self_reference(self, name: str, where: Pointer, *, inside: bool) -> None:
+        what = f"the step {name!r} is named inside itself" if inside else f"the step {name!r} refers to itself"
+        self._problem(where, what, "in `set`, `export` and `repeat` its result is `result`", "CYCLE")
+
+    def _unknown_step(self, name: str, where: Pointer, level: _Level) -> None:
+        if name in self._places:
+            there = self._places[name][1]
+            message = f"{level.name} cannot see the step {name!r}, it belongs to {there}"
+            self._problem(where, message, "a group's results are `steps.GROUP.result.ID`")
+            return
+        known = [other for outer in level.outward() for other in outer.ids]
+        self._problem(where, f"there is no step {name!r}", did_you_mean(name, known) or "check the id")
+
+    def _result_field(self, name: str, key: str, where: Pointer) -> None:
+        """What a child routine with declared outputs, or a group, cannot have is known before it runs."""
+        step = self._places[name][0]
+        if step.for_each is not None:
+            return
+        known: Iterable[str] | None = None
+        if isinstance(step.action, Group):
+            known = [inner.id for inner in step.action.steps]
+        elif isinstance(step.action, ChildRoutine):
+            child = self._resolver.child_routine(step.action.target)
+            known = child.outputs if child is not None else None
+        if known is not None and key not in known:
+            hint = did_you_mean(key, known) or f"there is {', '.join(list(known)[:12])}"
+            self._problem(where, f"the result of {name!r} has no {key!r}", hint)
+
+
+def _secret_name(path: tuple[Any, ...], secret_inputs: set[str]) -> str | None:
+    if path[0] == "secrets":
+        return str(path[1]) if len(path) > 1 else "secrets"
+    name = path[1] if path[0] == "inputs" and len(path) > 1 else path[0]
+    return str(name) if name in secret_inputs else None
+
+
+def _in_file(problems: Iterable[Problem], file: str) -> Iterator[Problem]:
+    from dataclasses import replace
+
+    for problem in problems:
+        yield replace(problem, file=file)
+
+
+def _all_steps(routine: Routine) -> Iterator[tuple[str, tuple[Step, str]]]:
+    def walk(steps: Iterable[Step], owner: str) -> Iterator[tuple[str, tuple[Step, str]]]:
+        for step in steps:
+            yield step.id, (step, owner)
+            if isinstance(step.action, Group):
+                yield from walk(step.action.steps, f"the group {step.id!r}")
+
+    for name, steps in routine.handlers.items():
+        yield from walk(steps, f"handlers.{name}")
+    yield from walk(routine.steps, "the routine")
+
+
+def _connect(graph: GraphPlan, order: tuple[dict[str, set[str]], list[list[str]]]) -> None:
+    edges, generations = order
+    by_id = graph.by_id
+    children: list[list[int]] = [[] for _ in graph.steps]
+    for plan in graph.steps:
+        plan.parents = tuple(sorted(by_id[need].index for need in edges[plan.step.id]))
+        for parent in plan.parents:
+            children[parent].append(plan.index)
+    for plan, below in zip(graph.steps, children, strict=True):
+        plan.children = tuple(below)
+    batches = []
+    for number, names in enumerate(generations):
+        members = sorted(by_id[name].index for name in names)
+        batches.append(tuple(members))
+        for index in members:
+            graph.steps[index].batch = number
+    graph.batches = tuple(batches)
+
+
+def summarise(plan: RoutinePlan, lines: Callable[[str, Pointer], int] = lambda file, pointer: 0) -> PlanSummary:
+    """The plan as everybody may see it; ``lines(file key, pointer)`` gives a step's line."""
+    nested: dict[str, PlanSummary] = {}
+
+    def graph_summary(graph: GraphPlan, owner: RoutinePlan, prefix: str, name: str) -> PlanSummary:
+        for step in graph.steps:
+            path = prefix + step.step.id
+            if step.inside is not None:
+                nested[path] = graph_summary(step.inside, owner, f"{path}/", step.step.id)
+            elif step.child is not None:
+                nested[path] = routine_summary(step.child, f"{path}/")
+        steps = {
+            step.step.id: _planned(step, graph, lines(owner.routine.key, step.step.pointer)) for step in graph.steps
+        }
+        batches = tuple(tuple(graph.steps[i].step.id for i in batch) for batch in graph.batches)
+        routine = owner.routine
+        return PlanSummary(name, batches, steps, routine.description, routine.path, routine.schedule)
+
+    def routine_summary(owner: RoutinePlan, prefix: str) -> PlanSummary:
+        for handler, graph in owner.handlers.items():
+            path = f"{prefix}handlers.{handler}"
+            nested[path] = graph_summary(graph, owner, f"{path}/", handler)
+        return graph_summary(owner.graph, owner, prefix, owner.routine.name)
+
+    top = routine_summary(plan, "")
+    return PlanSummary(top.name, top.batches, top.steps, top.description, top.path, top.schedule, nested)
+
+
+def _planned(plan: StepPlan, graph: GraphPlan, line: int) -> PlannedStep:
+    step, action = plan.step, plan.step.action
+    waits = action.duration if isinstance(action, Wait) and isinstance(action.duration, int) else None
+    loop = "repeat" if step.repeat else ""
+    if step.for_each is not None:
+        loop = "matrix" if step.for_each.matrix else "for_each"
+    return PlannedStep(
+        id=step.id,
+        kind=plan.kind,
+        label=plan.label,
+        name=step.name,
+        strategy=step.strategy.value if step.strategy else "",
+        loop=loop,
+        line=line,
+        parents=tuple(graph.steps[i].step.id for i in plan.parents),
+        duration_ms=waits,
+    )

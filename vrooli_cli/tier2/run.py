@@ -1,0 +1,356 @@
+"""The asyncio shell around the machine of tier 2, and the door of the tier.
+
+The shell has no opinion. It tells the machine what happened, publishes the events of the turn, and performs the
+instructions once the commit that holds them is through. All stimuli of one loop iteration are told in one turn, so a
+fan-in of a hundred completions is one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vrooli_cli.bus import Channel
+from vrooli_cli.errors import ExpressionError, StoreError, VrooliError
+from vrooli_cli.gate import Answer, Question
+from vrooli_cli.loading.durations import parse_duration
+from vrooli_cli.model.events import EventMetadata
+from vrooli_cli.model.routine import Prompt
+from vrooli_cli.model.run import (
+    ExecutionContext,
+    ExecutionError,
+    ExecutionResult,
+    ExecutionStatus,
+    ResourceUsage,
+    StepResult,
+)
+from vrooli_cli.tier2.context import RunContext
+from vrooli_cli.tier2.machine import (
+    Answered,
+    AskApproval,
+    AttemptEnded,
+    CancelAttempt,
+    CancelRequested,
+    ClearTimer,
+    EndRun,
+    Instruction,
+    KillAttempt,
+    RunMachine,
+    SetTimer,
+    StartAttempt,
+    Stimulus,
+    TimerFired,
+    TimerKey,
+)
+from vrooli_cli.tier2.state import Frame, Node
+from vrooli_cli.tier3.scope import Outcome, Scope, StepCall, StepRunner
+
+RESULT_LIMIT = 64 * 1024
+"""A step's result above this many characters of JSON is left out of the ExecutionResult (spec cli.md)."""
+
+
+class RunShell:
+    """Performs one machine's instructions.
+
+    Args:
+        machine: The brain; nobody else may touch it while the shell runs.
+        channel: Where events go; commits them.
+        runner: Does attempts.
+        scope: The live handles of the root run; those of child runs are narrowed from it.
+        scopes: Narrows a scope for a child routine's run.
+    """
+
+    def __init__(
+        self,
+        machine: RunMachine,
+        channel: Channel,
+        runner: StepRunner,
+        scope: Scope,
+        scopes: Callable[[RunContext, Scope], Scope],
+    ) -> None:
+        self.machine = machine
+        self._channel = channel
+        self._runner = runner
+        self._clock = scope.clock
+        self._narrow = scopes
+        self._scopes: dict[str, Scope] = {machine.root_id: scope}
+        self._stimuli: list[Stimulus] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked: dict[str, asyncio.Task[None]] = {}
+        self._stopped: set[str] = set()
+        self._timers: dict[TimerKey, asyncio.TimerHandle] = {}
+        self._ended: asyncio.Future[str] | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self, first: Stimulus) -> str:
+        """From the first stimulus to the end or the suspension of the run; the status it ended with.
+
+        A failure of a step never comes out of here. What does: ``asyncio.CancelledError`` when the caller itself is
+        cancelled, and whatever a bug raises.
+        """
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        self._channel.before_flush(self._turn)
+        self._channel.on_failure(self._store_failed)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self.tell(first)
+                status = await self._ended
+                for task in (*self._asked.values(), *self._tasks.values()):
+                    task.cancel()
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._channel.forget(self._turn)
+        return status
+
+    def tell(self, stimulus: Stimulus) -> None:
+        """A stimulus for the next turn."""
+        self._stimuli.append(stimulus)
+        self._channel.wake()
+
+    def cancel(self, reason: str) -> None:
+        """Ask the run to stop; it stops its steps, runs its ``finally`` and ends."""
+        self.tell(CancelRequested(self._clock.now_ns(), reason))
+
+    def answer(self, address: str, answer: Answer) -> None:
+        """A person's answer from elsewhere (another process, a test)."""
+        now = self._clock.now_ns()
+        self.tell(Answered(now, address, answer.approved, answer.by, answer.comment))
+
+    def status_of(self, execution_id: str) -> ExecutionStatus | None:
+        """The status of this run or of a child run in it."""
+        frame = self.machine.frames.get(execution_id)
+        if frame is None:
+            return None
+        return ExecutionStatus(self.machine.status) if frame is self.machine.root else ExecutionStatus.RUNNING
+
+    # -- turns --------------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Tell the machine all that happened since the last turn; called by the bus, right before it commits."""
+        if not self._stimuli:
+            return
+        stimuli, self._stimuli = self._stimuli, []
+        instructions: list[Instruction] = []
+        publish = self._channel.publish
+        try:
+            for stimulus in stimuli:
+                turn = self.machine.handle(stimulus)
+                for event in turn.events:
+                    publish(event)
+                instructions.extend(turn.instructions)
+        except Exception as bug:  # the machine is pure: whatever it raises is a bug, and the run cannot go on
+            self._give_up(bug)
+            return
+        if instructions:
+            self._channel.after_commit(lambda: self._perform(instructions))
+
+    def _give_up(self, bug: Exception) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(bug)
+
+    def _store_failed(self, error: StoreError) -> None:
+        """Nothing new starts; what runs may finish; the run fails whatever its steps did."""
+        failure = ExecutionError(code="STORE_ERROR", message=error.message)
+        self.tell(CancelRequested(self._clock.now_ns(), "the journal cannot be written", failure.wire()))
+
+    def _perform(self, instructions: list[Instruction]) -> None:
+        try:
+            for instruction in instructions:
+                _PERFORM[type(instruction)](self, instruction)
+        except Exception as bug:
+            self._give_up(bug)
+
+    def _start(self, order: StartAttempt) -> None:
+        assert self._group is not None
+        task = self._group.create_task(self._attempt(order), name=f"step:{order.address}")
+        self._tasks[order.address] = task
+
+    def _cancel_attempt(self, order: CancelAttempt) -> None:
+        task = self._tasks.get(order.address)
+        if task is not None:
+            self._stopped.add(order.address)
+            task.cancel()
+
+    def _set_timer(self, order: SetTimer) -> None:
+        self._clear_timer(ClearTimer(order.key))
+        delay = max(0.0, (order.at - self._clock.now_ns()) / 1e9)
+        self._timers[order.key] = asyncio.get_running_loop().call_later(delay, self._fire, order.key)
+
+    def _fire(self, key: TimerKey) -> None:
+        self._timers.pop(key, None)
+        self.tell(TimerFired(self._clock.now_ns(), key))
+
+    def _clear_timer(self, order: ClearTimer) -> None:
+        timer = self._timers.pop(order.key, None)
+        if timer is not None:
+            timer.cancel()
+        if order.key[0] == "approval":
+            asked = self._asked.pop(order.key[1], None)
+            if asked is not None and asked is not asyncio.current_task():
+                asked.cancel()
+
+    def _ask(self, order: AskApproval) -> None:
+        assert self._group is not None
+        self._asked[order.address] = self._group.create_task(self._asking(order), name=f"ask:{order.address}")
+
+    def _end(self, order: EndRun) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(order.status)
+
+    # -- attempts -----------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, order: StartAttempt) -> None:
+        address = order.address
+        outcome = await self._outcome(order)
+        self._tasks.pop(address, None)
+        self._stopped.discard(address)
+        self.tell(AttemptEnded(self._clock.now_ns(), address, order.attempt, outcome))
+
+    async def _outcome(self, order: StartAttempt) -> Outcome:
+        node, address = order.node, order.address
+        try:
+            scope = self._scope_of(node)
+            call = self._render(node, address, order.attempt)
+            return await self._runner.attempt(call, scope)
+        except VrooliError as error:
+            return Outcome.failed(error, step=node.address)
+        except asyncio.CancelledError:
+            if address not in self._stopped or self._ended is None or self._ended.done():
+                raise
+            return Outcome(error=ExecutionError(code="CANCELLED", message="the step was stopped", step=node.address))
+
+    def _scope_of(self, node: Node) -> Scope:
+        run = node.frame.run
+        scope = self._scopes.get(run.execution_id)
+        if scope is None:
+            above = self._scopes[run.parent.execution_id if run.parent is not None else self.machine.root_id]
+            scope = self._scopes[run.execution_id] = self._narrow(run, above)
+            metadata = EventMetadata(scope.correlation_id, scope.user_id, scope.swarm_id)
+            self._channel.adopt(run.execution_id, metadata)
+        limits = node.plan.step.limits
+        if limits is not None and limits.max_credits is not None:
+            return scope.child(account=scope.account.child(node.address, limits.max_credits))
+        return scope
+
+    def _render(self, node: Node, address: str, attempt: int) -> StepCall:
+        plan, step = node.plan, node.plan.step
+        names = self.machine.names(node)
+        common: dict[str, Any] = {
+            "address": address,
+            "attempt": attempt,
+            "strategy": step.strategy,
+            "effects": step.effects,
+            "timeout_ms": step.timeout_ms,
+            "memory_mb": step.limits.max_memory_mb if step.limits is not None else None,
+            "output_schema": step.output_schema,
+            "resources": step.resources,
+            "models": step.model,
+        }
+        if plan.kind == "tool":
+            assert plan.parameters is not None
+            return StepCall(kind="tool", tool=plan.label, parameters=plan.parameters.render(names), **common)
+        if plan.kind == "wait":
+            return StepCall(kind="wait", wait_ms=_wait_ms(plan.wait.evaluate(names) if plan.wait else 0), **common)
+        prompt = _prompt_keys(step.action) | {name: value.evaluate(names) for name, value in plan.prompt}
+        return StepCall(kind="prompt", prompt=prompt, **common)
+
+    async def _asking(self, order: AskApproval) -> None:
+        scope = self._scopes[self.machine.root_id]
+        question = Question(
+            address=order.address,
+            prompt=order.prompt,
+            digest=order.digest,
+            execution_id=self.machine.root_id,
+            timeout_ms=None,
+        )
+        answer = await scope.gate.approver.ask(question)
+        self._asked.pop(order.address, None)
+        now = self._clock.now_ns()
+        if isinstance(answer, Answer):
+            self.tell(Answered(now, order.address, answer.approved, answer.by, answer.comment))
+        else:
+            self.tell(Answered(now, order.address, None))
+
+
+_PERFORM: Mapping[type, Callable[[RunShell, Any], None]] = {
+    StartAttempt: RunShell._start,
+    CancelAttempt: RunShell._cancel_attempt,
+    KillAttempt: RunShell._cancel_attempt,
+    SetTimer: RunShell._set_timer,
+    ClearTimer: RunShell._clear_timer,
+    AskApproval: RunShell._ask,
+    EndRun: RunShell._end,
+}
+
+
+def _wait_ms(duration: Any) -> int:
+    if isinstance(duration, int) and not isinstance(duration, bool):
+        return duration
+    try:
+        return parse_duration(duration)
+    except ValueError as error:
+        raise ExpressionError(f"wait: {error}") from None
+
+
+def _prompt_keys(action: Any) -> dict[str, Any]:
+    assert isinstance(action, Prompt)
+    return {
+        "tools": action.tools,
+        "max_turns": action.max_turns,
+        "temperature": action.temperature,
+        "max_tokens": action.max_tokens,
+        "seed": action.seed,
+        "stop": action.stop,
+        "context": action.context,
+        "reveal": action.reveal,
+    }
+
+
+# --- what a machine has to show for itself ---------------------------------------------------------------------------
+
+
+def result_of(machine: RunMachine, context: ExecutionContext, elapsed_ms: int) -> ExecutionResult:
+    """The ExecutionResult of a run, at any moment of it."""
+    error = ExecutionError(**machine.error) if machine.error is not None else None
+    status = ExecutionStatus(machine.status)
+    usage = ResourceUsage(
+        credits_used=str(machine.credits),
+        duration_ms=elapsed_ms,
+        memory_used_mb=machine.memory_mb,
+        steps_executed=machine.steps_executed,
+    )
+    return ExecutionResult(
+        success=status is ExecutionStatus.COMPLETED,
+        status=status,
+        context=context,
+        result=machine.result,
+        error=error,
+        resources_used=usage,
+        duration_ms=elapsed_ms,
+        steps={node.address: step_result(node) for node in _shown(machine.root)},
+    )
+
+
+def _shown(root: Frame) -> list[Node]:
+    shown = list(root.nodes)
+    for handler in root.handlers.values():
+        shown.extend(handler.nodes)
+    return shown
+
+
+def step_result(node: Node) -> StepResult:
+    """One step of an ExecutionResult."""
+    return StepResult(
+        status=node.status,
+        attempts=node.attempts,
+        duration_ms=node.duration_ms,
+        reused=node.reused,
+        result=node.result,
+        error=ExecutionError(**node.error) if node.error is not None else None,
+        reason=node.reason or None,
+        counts=node.parts(),
+    )

@@ -1,0 +1,162 @@
+"""Text from outside made harmless, and the small words of the screen: cut to cells, durations, counts.
+
+Names, messages, prompts and what models say are data. A control character, a bidirectional override or an invisible
+letter in them must neither move the cursor nor hide what is written, so each becomes its escape (``\\x1b``,
+``\\u202e``) and is seen. Markup needs nothing: no text from outside is ever parsed as markup (``rich.text.Text``).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from rich.cells import cell_len
+
+LINE_LIMIT = 240
+"""Characters of one line of outside text that are kept at the most."""
+
+_ODD = re.compile(r"[^ -~]")
+_ODD_IN_BLOCK = re.compile(r"[^ -~\n]")
+_PILE = re.compile("([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{3})[\u0300-\u20ff\ufe20-\ufe2f]*")
+_SELECTORS = frozenset("\ufe0e\ufe0f")
+# Letters and marks that print as nothing though Unicode calls them printable.
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | {
+    chr(code) for code in range(0xFE00, 0xFE0E)
+}
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def line(value: object, limit: int = LINE_LIMIT) -> str:
+    """One harmless line of at most ``limit`` characters of the source; what is cut shows as ``…``."""
+    text = value if type(value) is str else str(value)
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    return _tamed(_ODD.sub(_replace, text))
+
+
+def block(text: str) -> str:
+    """Harmless text that keeps its line ends, for text that streams; tabs become spaces, ``\\r\\n`` one line end."""
+    text = text.replace("\r\n", "\n").replace("\t", "    ")
+    return _tamed(_ODD_IN_BLOCK.sub(_replace, text))
+
+
+def _replace(match: re.Match[str]) -> str:
+    return _shown(match[0])
+
+
+@lru_cache(4096)
+def _shown(char: str) -> str:
+    if char in _SELECTORS:  # they only choose between two pictures of the sign before them, of unequal width
+        return ""
+    if unicodedata.category(char) == "Zs":
+        return " "
+    if char.isprintable() and char not in _UNSEEN:
+        return char
+    return escape(char)
+
+
+def escape(char: str) -> str:
+    """The visible escape of one character, as Python writes it."""
+    code = ord(char)
+    return _NAMED.get(char) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
+
+
+def _tamed(text: str) -> str:
+    """No mark may sit on our own signs, and at most three may pile on one letter."""
+    if text.isascii():
+        return text
+    if unicodedata.category(text[0])[0] == "M":
+        text = escape(text[0]) + text[1:]
+    return _PILE.sub(r"\1", text)
+
+
+def cells(text: str) -> int:
+    """Columns of the terminal that the text takes."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def fit(text: str, width: int) -> str:
+    """The text in at most ``width`` cells; what is cut shows as ``…``."""
+    if cells(text) <= width:
+        return text
+    if width <= 1:
+        return "…"[: max(width, 0)]
+    if text.isascii():
+        return text[: width - 1] + "…"
+    used = 0
+    for position, char in enumerate(text):
+        used += cell_len(char)
+        if used > width - 1:
+            return text[:position] + "…"
+    return text
+
+
+def fit_middle(text: str, width: int) -> str:
+    """Like :func:`fit`, but keeps both ends: for paths, which differ at their ends."""
+    if cells(text) <= width or width < 8 or not text.isascii():
+        return fit(text, width)
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+
+
+def wrap(text: str, width: int, rows: int) -> list[str]:
+    """The last ``rows`` lines of the text, folded at ``width`` cells, between words where there are any."""
+    wanted: list[str] = []
+    for source in reversed(text.rstrip("\n").split("\n")):
+        wanted[:0] = _fold(source, width)
+        if len(wanted) >= rows:
+            break
+    return wanted[-rows:] if rows > 0 else []
+
+
+def _fold(source: str, width: int) -> list[str]:
+    lines: list[str] = []
+    while cells(source) > width > 0:
+        cut = len(fit(source, width + 1)) - 1
+        space = source.rfind(" ", cut // 2, cut + 1)
+        cut = space if space > 0 else max(cut, 1)
+        lines.append(source[:cut].rstrip())
+        source = source[cut:].lstrip()
+    return [*lines, source]
+
+
+def duration(ms: int, *, whole: bool = False) -> str:
+    """``12ms``, ``1.2s``, ``3m04s``, ``2h05m``, ``3d04h``; ``whole`` gives seconds without a part, for what still runs."""
+    if ms < 0:
+        ms = 0
+    if whole and ms < 60_000:
+        return f"{ms // 1000}s"
+    if ms < 1000:
+        return f"{ms}ms"
+    if ms < 59_950:
+        return f"{ms / 1000:.1f}s"
+    seconds = (ms + 500) // 1000
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < 86_400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+    return f"{seconds // 86_400}d{seconds % 86_400 // 3600:02}h"
+
+
+def count(number: int) -> str:
+    """``12,400``; from ten million on ``12.4M``, so that a column keeps its width."""
+    if number < 10_000_000:
+        return f"{number:,}"
+    if number < 10_000_000_000:
+        return f"{number / 1e6:,.1f}M"
+    return f"{number / 1e9:,.1f}G"
+
+
+def short(number: int) -> str:
+    """``940``, ``12.4k``, ``1.2M``: where a rough figure will do."""
+    if number < 1000:
+        return str(number)
+    return f"{number / 1000:.1f}k" if number < 999_950 else f"{number / 1e6:.1f}M"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"

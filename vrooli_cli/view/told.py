@@ -1,0 +1,162 @@
+"""What an event says in one line: a verb, whom it is about, a time and a few words; for the tail and for ``plain``.
+
+:func:`tell` is called for every event that is shown, so it takes what is there and formats nothing. What is left out
+(`ledger/*`, `execution/completed`, `tool/*` of a written step…) says nothing that another line does not say as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from vrooli_cli.model import events as e
+from vrooli_cli.view.board import CANCELLED, COMPLETED, FAILED, READY, RETRYING, RUNNING, SKIPPED, SUSPENDED
+from vrooli_cli.view.text import line
+
+ALERT = 9
+"""A mark beside the states of a step: something to look at that is nobody's state."""
+
+Words = tuple[int, object, int, object]
+"""(mark, subject, milliseconds or -1, what else there is to say)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event, ready to be shown: all text is harmless.
+
+    Attributes:
+        type: Without the tier, e.g. ``step/completed``.
+        mark: A state of ``board`` or :data:`ALERT`; chooses the sign and its colour.
+        ms: A duration, or -1.
+    """
+
+    at: datetime
+    tier: str
+    type: str
+    mark: int
+    subject: str
+    ms: int
+    detail: str
+
+
+def tell(event: e.ExecutionEvent, fact: e.Event) -> Told | None:
+    """The event in one line, or None when it has nothing to tell a person."""
+    words = _WORDS.get(type(fact))
+    if words is None:
+        return None
+    said = words(fact)
+    if said is None:
+        return None
+    mark, subject, ms, detail = said
+    ms = ms if type(ms) is int else -1
+    kind = fact.type if fact.tier is None else fact.type[6:]
+    return Told(event.timestamp, fact.tier or "", kind, mark, line(subject, 100), ms, line(detail) if detail else "")
+
+
+def reason_of(error: object) -> tuple[str, str]:
+    """(code, message) of an error on the wire, harmless."""
+    if not isinstance(error, Mapping):
+        return "", line(error) if error else ""
+    return line(error.get("code") or "", 60), line(error.get("message") or "")
+
+
+def _failure(error: object) -> str:
+    code, message = reason_of(error)
+    return f"{code}: {message}" if code and message else code or message
+
+
+def _step_completed(f: e.StepCompleted) -> Words:
+    tries = f"attempt {f.attempts}" if f.attempts > 1 else ""
+    return COMPLETED, f.step_id, f.duration_ms, "recovered" if f.recovered else tries
+
+
+def _step_failed(f: e.StepFailed) -> Words:
+    return FAILED, f.step_id, f.duration_ms, _failure(f.error) + (" (the run goes on)" if f.continued else "")
+
+
+def _started(f: e.ExecutionStarted) -> Words:
+    what = f.model or f.tool_name or ""
+    tries = f"attempt {f.attempt}" if f.attempt > 1 else ""
+    return RUNNING, f.step_id, -1, " ".join(part for part in (f.strategy or "", what, tries) if part)
+
+
+def _tool_called(f: e.ToolCalled) -> Words | None:
+    return (RUNNING, f.step_id, -1, f"calls {f.tool_name}") if f.call_id else None
+
+
+def _tool_returned(f: e.ToolReturned) -> Words | None:
+    if not f.call_id:
+        return None
+    mark = COMPLETED if f.success else FAILED
+    return mark, f.step_id, f.duration_ms, f.tool_name if f.success else f"{f.tool_name}: {_failure(f.error)}"
+
+
+def _responded(f: e.AIResponded) -> Words:
+    return COMPLETED, f.step_id, f.duration_ms, f.model
+
+
+def _throttled(f: e.AIThrottled) -> Words:
+    return RETRYING, f.step_id, f.delay_ms, f"{f.model}: {f.reason}"
+
+
+def _names(values: Mapping[str, Any]) -> str:
+    return ", ".join(list(values)[:8])
+
+
+_WORDS: dict[type[e.Event], Callable[[Any], Words | None]] = {
+    e.RoutineStarted: lambda f: (RUNNING, f.routine, -1, f"{f.step_count} step{'' if f.step_count == 1 else 's'}"),
+    e.RoutineCompleted: lambda f: (COMPLETED, f.routine, f.duration_ms, ""),
+    e.RoutineFailed: lambda f: (FAILED, f.routine, f.duration_ms, _failure(f.error)),
+    e.RoutineSuspended: lambda f: (SUSPENDED, f.routine, -1, f"waits for {', '.join(f.steps[:8])}"),
+    e.RoutineResumed: lambda f: (RUNNING, f.routine, -1, f"resumption {f.resumption}"),
+    e.RoutineCancelled: lambda f: (CANCELLED, f.routine, f.duration_ms, f.reason),
+    e.BatchStarted: lambda f: (RUNNING, f"batch {f.batch + 1}", -1, f"{f.count} step{'' if f.count == 1 else 's'}"),
+    e.BatchCompleted: lambda f: (COMPLETED, f"batch {f.batch + 1}", -1, ""),
+    e.StepCompleted: _step_completed,
+    e.StepFailed: _step_failed,
+    e.StepCancelled: lambda f: (CANCELLED, f.step_id, f.duration_ms, f.reason),
+    e.StepSkipped: lambda f: (SKIPPED, f.step_id, -1, f.reason),
+    e.StepRetrying: lambda f: (RETRYING, f.step_id, f.delay_ms, _failure(f.error)),
+    e.StepReused: lambda f: (COMPLETED, f.step_id, -1, f.reason),
+    e.StepSuspended: lambda f: (SUSPENDED, f.step_id, -1, f.prompt or f.reason),
+    e.StepExpanded: lambda f: (RUNNING, f.step_id, -1, f"{f.count} item{'' if f.count == 1 else 's'}"),
+    e.StepIterated: lambda f: (RUNNING, f.step_id, -1, f"turn {f.iteration} ended"),
+    e.ContextExported: lambda f: (READY, f.step_id, -1, _names(f.values)),
+    e.ExecutionStarted: _started,
+    e.ToolCalled: _tool_called,
+    e.ToolReturned: _tool_returned,
+    e.AIRequested: lambda f: (RUNNING, f.step_id, -1, f.model if f.turn == 1 else f"{f.model}, turn {f.turn}"),
+    e.AIResponded: _responded,
+    e.AIThrottled: _throttled,
+    e.AIFallback: lambda f: (RETRYING, f.step_id, -1, f"{f.model} → {f.to_model}: {f.reason}"),
+    e.ResourcesWarning: lambda f: (ALERT, f.resource, -1, f"{f.used} of {f.limit} used"),
+    e.ResourcesExhausted: lambda f: (FAILED, f.resource, -1, f"the limit of {f.limit} is reached"),
+    e.ApprovalRequested: lambda f: (SUSPENDED, f.step_id, -1, f.prompt),
+    e.ApprovalGranted: lambda f: (COMPLETED, f.step_id, -1, f"by {f.by}"),
+    e.ApprovalDenied: lambda f: (FAILED, f.step_id, -1, f"by {f.by}"),
+    e.PermissionDenied: lambda f: (FAILED, f.step_id, -1, f"{f.tool_name}: {f.reason}"),
+    e.SwarmStarted: lambda f: (RUNNING, f.swarm or "swarm", -1, f.goal),
+    e.SwarmCompleted: lambda f: (COMPLETED, "swarm", f.duration_ms, f"{f.tasks_completed} tasks"),
+    e.SwarmFailed: lambda f: (FAILED, "swarm", f.duration_ms, _failure(f.error)),
+    e.SwarmSuspended: lambda f: (SUSPENDED, "swarm", -1, f"waits for {', '.join(f.tasks[:8])}"),
+    e.SwarmResumed: lambda f: (RUNNING, "swarm", -1, f"resumption {f.resumption}"),
+    e.SwarmCancelled: lambda f: (CANCELLED, "swarm", f.duration_ms, f.reason),
+    e.GoalDecomposed: lambda f: (COMPLETED, "goal", -1, f"{len(f.tasks)} tasks, {f.source}"),
+    e.TeamFormed: lambda f: (COMPLETED, "team", -1, f"{len(f.assignments)} tasks assigned"),
+    e.TeamUpdated: lambda f: (RUNNING, "team", -1, f.reason),
+    e.NormViolated: lambda f: (ALERT, f.norm, -1, f"{f.agent_id} ({f.role}): {f.reason}"),
+    e.NormFulfilled: lambda f: (COMPLETED, f.norm, -1, f"{f.agent_id} ({f.role})"),
+    e.PhaseStarted: lambda f: (RUNNING, f"phase {f.phase + 1}", -1, f"{len(f.tasks)} tasks"),
+    e.PhaseCompleted: lambda f: (COMPLETED, f"phase {f.phase + 1}", -1, ""),
+    e.TaskAssigned: lambda f: (READY, f.task_id, -1, f"to {f.agent_id}: {f.reason}"),
+    e.TaskStarted: lambda f: (RUNNING, f.task_id, -1, f.agent_id if f.attempt < 2 else f"{f.agent_id}, {f.attempt}."),
+    e.TaskCompleted: lambda f: (COMPLETED, f.task_id, f.duration_ms, f.agent_id),
+    e.TaskFailed: lambda f: (FAILED, f.task_id, f.duration_ms, f"{f.agent_id}: {_failure(f.error)}"),
+    e.TaskReassigned: lambda f: (RETRYING, f.task_id, -1, f"{f.from_agent} → {f.agent_id}: {f.reason}"),
+    e.PlanRevised: lambda f: (RETRYING, "plan", -1, f.reason),
+    e.SafetyVerdict: lambda f: (READY if f.verdict == "allow" else ALERT, f.step_id, -1, f"{f.guard}: {f.verdict}"),
+    e.AgentFinding: lambda f: (ALERT, f.agent, -1, f"{f.severity}: {f.message}"),
+    e.HandlerFailed: lambda f: (ALERT, f.handler, -1, f.message),
+}
