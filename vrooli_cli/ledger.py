@@ -104,7 +104,7 @@ class Account:
         self.settled = self.uncertain = self.reserved = 0
         self._path: tuple[str, ...] = () if parent is None else (*parent._path, address)
         self._levels: tuple[Account, ...] = (self,) if parent is None else (self, *parent._levels)
-        self._ids = _Ids() if parent is None else parent._ids
+        self._ids: _Ids = _Ids() if parent is None else parent._ids
         self._waiting: deque[_Waiter] = deque()
         self._warned = self._told = False
         if self._ids.restored is not None and self._path in self._ids.restored:
@@ -187,7 +187,7 @@ class Account:
         reservation.open = False
         for level in reservation.account._levels:
             level.reserved -= reservation.credits
-        self._spend(reservation, credits, estimated)
+        self._spend(reservation, credits, estimated=estimated)
 
     def release(self, reservation: Reservation) -> None:
         """End a reservation whose call was never made: it cost nothing."""
@@ -203,14 +203,13 @@ class Account:
             return
         for level in self._levels:
             if level.limit is not None and level.used + level.reserved + credits > level.limit:
-                error = _exhausted(level, credits)
+                error = _exhausted(level, credits, level.used + level.reserved)
                 self._tell_exhausted(error, execution_id, step_id, emit)
                 raise error
-        self._spend(
-            Reservation(self._next_id(), self, credits, execution_id, step_id, emit, open=False), credits, False
-        )
+        spent = Reservation(self._next_id(), self, credits, execution_id, step_id, emit, open=False)
+        self._spend(spent, credits, estimated=False)
 
-    def _spend(self, reservation: Reservation, credits: int, estimated: bool) -> None:
+    def _spend(self, reservation: Reservation, credits: int, *, estimated: bool) -> None:
         account, emit = reservation.account, reservation.emit
         for level in account._levels:
             if estimated:
@@ -242,7 +241,7 @@ class Account:
             if level.limit is not None and granted > level.limit - level.used:
                 granted = level.limit - level.used
                 if useful_min is None or granted < min(useful_min, worst):
-                    raise _exhausted(level, worst)
+                    raise _exhausted(level, worst, level.used)
         for level in self._levels:
             behind = bool(level._waiting) and (waiter is None or level._waiting[0] is not waiter)
             if level.limit is not None and (behind or level.used + level.reserved + granted > level.limit):
@@ -374,10 +373,10 @@ def _future() -> asyncio.Future[int]:
     return asyncio.get_running_loop().create_future()
 
 
-def _exhausted(level: Account, wanted: int) -> VrooliError:
-    used, limit = level.used + level.reserved, level.limit
+def _exhausted(level: Account, wanted: int, used: int) -> VrooliError:
+    limit = level.limit or 0
     return VrooliError(
-        f"{wanted} credits are needed and {max(0, (limit or 0) - level.used)} of {limit} are left;"
+        f"{wanted} credits are needed and {max(0, limit - used)} of {limit} are left;"
         " raise --max-credits (or allocation.max_credits) and resume the run",
         code="CREDITS_EXHAUSTED",
         context={"limit": limit, "used": used, "wanted": wanted, "account": level.name},

@@ -170,7 +170,7 @@ def test_recover_completes_with_a_value_that_sees_the_error() -> None:
 @pytest.mark.parametrize("code", ["RUN_TIMEOUT", "CREDITS_EXHAUSTED", "MEMORY_EXCEEDED", "STORE_ERROR"])
 def test_on_error_never_takes_the_end_of_the_run(code: str) -> None:
     for kind in ("continue", "recover"):
-        world = World(plan_of([step("a", on_error=OnError(kind, 1))]), fails("a", code=code)).run()  # type: ignore[arg-type]
+        world = World(plan_of([step("a", on_error=OnError(kind, 1))]), fails("a", code=code)).run()
         assert world.status == "failed"
 
 

@@ -1,4 +1,4 @@
-"""Where runs are kept: one SQLite file for the history and the event log, large results beside it (spec engine.md, c)."""
+"""Where runs are kept: one SQLite file for history and event log, large results beside it (spec engine.md, c)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Final
 from vrooli_cli.errors import StoreError
 from vrooli_cli.journal.faults import os_fault
 
-_ABANDONED_SECONDS: Final = 24 * 3600
+_YOUNG_SECONDS: Final = 3600  # a run may be about to name such a file
 
 
 class Blobs:
@@ -34,11 +34,13 @@ class Blobs:
             self._memory[digest] = data
             return digest
         path = self._path(digest)
-        if not path.exists():
-            try:
+        try:
+            if path.exists():
+                os.utime(path)  # young again: no prune removes it before its row is there
+            else:
                 self._write(path, data)
-            except OSError as error:
-                raise os_fault(error, str(self._folder)) from error
+        except OSError as error:
+            raise os_fault(error, str(self._folder)) from error
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -55,20 +57,22 @@ class Blobs:
             except OSError:
                 data = None
         if data is None:
-            raise StoreError(f"the result {digest[:12]}… is missing beside the store; it was removed, run its step again")
+            raise StoreError(
+                f"the result {digest[:12]}… is missing beside the store; it was removed, run its step again"
+            )
         if hashlib.sha256(data).hexdigest() != digest:
             raise StoreError(f"the result {digest[:12]}… beside the store is damaged; run its step again")
         return data
 
-    def digests(self) -> Iterator[str]:
-        """Every digest that is kept and old enough to be removed when nothing names it."""
+    def old(self) -> Iterator[str]:
+        """Every digest that may be removed when no run names it."""
         if self._folder is None:
             yield from tuple(self._memory)
             return
-        oldest = time.time() - _ABANDONED_SECONDS
+        latest = time.time() - _YOUNG_SECONDS
         for path in self._folder.glob("??/*"):
             with suppress(OSError):
-                if len(path.name) == 64 or path.stat().st_mtime < oldest:
+                if path.stat().st_mtime < latest:
                     yield path.name
 
     def remove(self, digest: str) -> None:

@@ -106,7 +106,7 @@ def _lock(path: Path) -> int | None:
             os.close(descriptor)
             return None
         try:
-            here = os.stat(path)
+            here = path.stat()
         except OSError:
             here = None
         if here is not None and here.st_ino == os.fstat(descriptor).st_ino:

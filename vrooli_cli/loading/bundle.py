@@ -18,10 +18,19 @@ from typing import Any, BinaryIO
 from vrooli_cli.errors import DefinitionError, Pointer, Problem
 from vrooli_cli.language.schema import check_schema, compile_schema
 from vrooli_cli.loading.compose import collector_paused
-from vrooli_cli.loading.files import FileRead, find_routine, is_bare, like, read_content, read_regular, shown
+from vrooli_cli.loading.files import (
+    FileRead,
+    find_routine,
+    is_bare,
+    kind_of_path,
+    like,
+    read_content,
+    read_regular,
+    shown,
+)
 from vrooli_cli.loading.project import Project, load_project
-from vrooli_cli.loading.routine import findings_of, kind_of, placed, read_routine
-from vrooli_cli.loading.shapes import Findings, has_expression
+from vrooli_cli.loading.routine import build_routine, findings_of, kind_of, placed, read_routine
+from vrooli_cli.loading.shapes import Findings, has_expression, shorten
 from vrooli_cli.loading.swarm import TASK_INPUTS, read_swarm
 from vrooli_cli.loading.text import Document, Limits, SourceMap, read_text
 from vrooli_cli.model.routine import Bundle, ChildRoutine, EventAgent, Group, Input, Prompt, Routine, Step, ToolCall
@@ -174,20 +183,18 @@ class _World:
         return file.key
 
     def _main_file(self, reference: str) -> _File:
-        path = Path(reference) if "\0" not in reference else None
-        try:
-            there = path is not None and path.exists() and not (path.is_dir() and is_bare(reference))
-        except OSError:
-            there = False
-        if there and path is not None:
-            return self._file(path, reference)
+        kind = kind_of_path(reference)
+        if kind == "file" or (kind == "folder" and not is_bare(reference)):
+            return self._file(Path(reference), reference)
         found = find_routine(reference, Path(), self._project.routines)
-        if found is None:
-            folder = path is not None and path.is_dir()
-            hint = "" if folder else like(reference, Path(), self._project.routines)
-            message = "this is a folder; a file was expected" if folder else "there is no such file or routine"
-            raise DefinitionError([Problem((), message, hint, file=reference)])
-        return self._file(found, shown(found))
+        if found is not None:
+            return self._file(found, shown(found))
+        if kind == "folder":
+            message, hint = "this is a folder; a file was expected", ""
+        else:
+            hint = like(reference, Path(), self._project.routines)
+            message = "there is no such file or routine"
+        raise DefinitionError([Problem((), message, hint, file=shorten(reference, 200) or "''")])
 
     def _file(self, path: Path, name: str) -> _File:
         try:
@@ -204,9 +211,9 @@ class _World:
         if path is None:
             hint = like(reference, file.folder, self._project.routines)
             if is_bare(reference):
-                message = f"there is no routine {reference!r} in routines/ or beside this file"
+                message = f"there is no routine {shorten(reference)!r} in routines/ or beside this file"
             else:
-                message = f"there is no file {reference!r}; paths are relative to the file that names them"
+                message = f"there is no file {shorten(reference, 80)!r}; paths are relative to the file that names them"
             findings.add(at, message, hint)
             return ""
         known = len(self._files)
@@ -282,7 +289,7 @@ class _World:
                     self._problems.append(problem)
                     findings.count += 1
                 else:
-                    findings.add(at, f"constraints {reference!r}: {problem.message}", problem.hint)
+                    findings.add(at, f"constraints {shorten(reference)!r}: {problem.message}", problem.hint)
             return "", None
         self._digests[key] = hashlib.sha256(content).digest()
         return key, data
@@ -534,7 +541,5 @@ def bundle_of_workflow(
         "dependencies": [{"from": edge.from_step, "to": edge.to_step} for edge in workflow.dependencies],
         "parallel_branches": [{"id": b.id, "steps": list(b.steps)} for b in workflow.parallel_branches],
     }
-    routine, problems = read_routine(data, key=routine_id)
-    if routine is None:
-        raise refusal(problems)
+    routine = build_routine(data, key=routine_id)
     return Bundle(routine_id, {routine_id: replace(routine, name=routine_id)})

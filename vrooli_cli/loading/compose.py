@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 from yaml import events
@@ -108,7 +108,7 @@ class _PurePythonParser(Reader, Scanner, Parser):
 
     def get_event(self) -> Any:
         """The next event; half a surrogate pair written as an escape is refused, as libyaml does."""
-        event: Any = super().get_event()
+        event = cast(Any, super()).get_event()
         if type(event) is _Scalar and event.style == '"' and _SURROGATE.search(event.value):
             mark = event.start_mark
             raise ScannerError("while scanning a quoted scalar", mark, "found invalid Unicode character", mark)

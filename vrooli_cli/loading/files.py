@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from vrooli_cli.errors import DefinitionError, Problem
 from vrooli_cli.loading.text import Document, Limits, read_text
@@ -78,6 +79,17 @@ def _reason(error: OSError | ValueError) -> str:
     return f"the file cannot be read ({os.strerror(error.errno or 0)})"
 
 
+def kind_of_path(reference: str) -> Literal["file", "folder", "nothing"]:
+    """What stands at a path; pipes and devices count as files, impossible names as nothing."""
+    if not reference or "\0" in reference:
+        return "nothing"
+    try:
+        mode = Path(reference).stat().st_mode
+    except OSError as error:
+        return "file" if error.errno in (errno.ELOOP, errno.EACCES) else "nothing"
+    return "folder" if stat.S_ISDIR(mode) else "file"
+
+
 def is_bare(reference: str) -> bool:
     """True for a name that is looked up in ``routines/``: no folder and no suffix of YAML."""
     return "/" not in reference and os.sep not in reference and not reference.lower().endswith(SUFFIXES)
@@ -88,7 +100,7 @@ def find_routine(reference: str, folder: Path, routines: Path | None) -> Path | 
 
     A path is relative to the folder; a bare name is looked up in ``routines``, with either suffix, then in the folder.
     """
-    if "\0" in reference:
+    if not reference or "\0" in reference:
         return None
     beside = folder / reference
     if not is_bare(reference):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from vrooli_cli.errors import DefinitionError, InputError, Problem
 from vrooli_cli.loading import forms
 from vrooli_cli.loading.durations import parse_duration
+from vrooli_cli.loading.files import read_content, shown
 from vrooli_cli.loading.routine import (
     Base,
     findings_of,
@@ -27,7 +28,7 @@ from vrooli_cli.loading.routine import (
     read_servers,
 )
 from vrooli_cli.loading.shapes import Findings
-from vrooli_cli.loading.text import Limits, SourceMap, read_file
+from vrooli_cli.loading.text import Limits, SourceMap, read_text
 from vrooli_cli.model.routine import EventAgent, Permissions
 from vrooli_cli.model.routine import Limits as Allocation
 
@@ -103,7 +104,11 @@ def load_project(start: Path | str = ".") -> Project:
     file = root / PROJECT_FILE
     if not file.is_file():
         return Project(root=root)
-    document = read_file(file)
+    name = shown(file)
+    content = read_content(file, name, Limits())
+    if not any(line.strip() and not line.lstrip().startswith(b"#") for line in content.splitlines()):
+        return Project(root=root, file=file)  # says only where the project is
+    document = read_text(content, name)
     project, problems = read_project(document.data, root=root, source=document.source)
     if project is None:
         raise DefinitionError(problems)

@@ -555,7 +555,7 @@ class StepReader:
         if written:
             message = f"{who} has {' and '.join(f'`{a}`' for a in written)}; a step does exactly one thing"
             self._findings.add((*at, written[1]), message, "make two steps of it", at_key=True)
-        elif not any(self._findings.suggest(key, forms.ACTIONS) for key in raw if key not in forms.STEP.keys):
+        elif not any(self._findings.suggest(key, forms.ACTIONS) for key in raw if key not in forms.STEP.names):
             message = f"{who} has nothing to do: it needs one of {any_of(forms.ACTIONS)}"
             self._findings.add(at, message)
         return None

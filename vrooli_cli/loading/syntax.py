@@ -207,6 +207,9 @@ def _indentation(mistake: _Mistake) -> Problem | None:
     if before.strip(" -"):
         if _CLOSED_QUOTE.search(before):
             return mistake.told(mistake.at, "text after the closing quote", "put the whole value in quotes")
+        if before.rstrip().endswith((":", "-")):
+            first = shown(mistake.after(mistake.at)[:1])
+            return mistake.told(mistake.at, f"a value cannot begin with {first}", "put the value in quotes")
         return mistake.told(mistake.at, "unexpected text after the end of the value", "put the whole value in quotes")
     if mistake.after(mistake.at).startswith(":"):
         return mistake.told(mistake.at, "a key is missing before ':'", "write 'key: value'")

@@ -13,6 +13,7 @@ from heapq import heappop
 from typing import Any
 
 from vrooli_cli.errors import ExpressionError, IllegalMove
+from vrooli_cli.language.values import text_of
 from vrooli_cli.model import events as e
 from vrooli_cli.model.routine import Group
 from vrooli_cli.model.run import StepStatus
@@ -89,6 +90,8 @@ class RunState:
         max_concurrent: int,
         address: str = "",
         blackboard: BlackboardManager | None = None,
+        environ: Mapping[str, str] | None = None,
+        work_dir: str = "",
     ) -> None:
         self.plan = plan
         self.root_id = execution_id
@@ -115,6 +118,8 @@ class RunState:
         self.spent: dict[str, int] = {}
         #: Results of ``once`` steps in such a frame; they are not repeated.
         self.kept: dict[str, Any] = {}
+        self._environ = environ or {}
+        self._work_dir = work_dir
         run = RunContext(plan, execution_id, inputs, self.blackboard)
         self.root = Frame(
             plan.graph, run, address=address, owner=None, outer=None, limiter=self.limiter, is_routine=True
@@ -217,10 +222,16 @@ class RunState:
         self._begin_routine(frame)
 
     def _begin_routine(self, frame: Frame) -> None:
+        run, routine = frame.run, frame.run.plan.routine
+        run.work_dir = self._work_dir
+        run.secrets = {name: self._environ.get(source, "") for name, source in routine.secrets.items()}
+        run.env = env = {name: self._environ.get(name, "") for name, raw in routine.env.items() if raw is None}
         names = Names(frame, None, self.blackboard)
         try:
-            for name, value in frame.run.plan.vars:
-                frame.run.vars[name] = value.evaluate(names)
+            for name, value in run.plan.vars:
+                run.vars[name] = value.evaluate(names)
+            for name, value in run.plan.env:
+                env[name] = text_of(value.evaluate(names))
         except ExpressionError as failure:
             error = {"code": failure.code, "message": f"vars: {failure.message}", "tier": "tier2", "step": None}
             self.agenda.append(("halt", (frame, error)))

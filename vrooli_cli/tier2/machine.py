@@ -194,7 +194,8 @@ class MachineOptions:
     """How a run is run; none of it is part of the routine's meaning.
 
     Attributes:
-        environ: Where declared inputs of child routines with ``env`` are read.
+        environ: Where ``env``, ``secrets`` and inputs with ``env`` are read; it was looked at once, at the start.
+        work_dir: What ``run.work_dir`` says.
         grace_ms: From "please stop" to "stop".
     """
 
@@ -204,6 +205,7 @@ class MachineOptions:
     max_duration_ms: int | None = None
     grace_ms: int = 5000
     environ: Mapping[str, str] = field(default_factory=dict)
+    work_dir: str = ""
     parent_execution_id: str | None = None
     parent_step_id: str | None = None
 
@@ -228,6 +230,8 @@ class RunMachine(RunState):
             max_concurrent=options.max_concurrent,
             address=address,
             blackboard=blackboard,
+            environ=options.environ,
+            work_dir=options.work_dir,
         )
         self.options = options
         self.schedule = options.schedule or plan.routine.schedule
@@ -818,8 +822,8 @@ class RunMachine(RunState):
         if answer:
             self._complete(node, result)
         elif node.turn >= repeat.max:
-            error = _error("REPEAT_EXHAUSTED", f"`until` did not hold in {repeat.max} turns", node.address, "tier2")
-            self._settle_failure(node, error)
+            message = f"`until` did not hold in {repeat.max} turns"
+            self._settle_failure(node, _error("REPEAT_EXHAUSTED", message, node.address, "tier2"))
         elif self._leaving(node):
             self._cancel_node(node, self._leaving(node))
         else:

@@ -14,6 +14,7 @@ from typing import Any
 from vrooli_cli.bus import Channel
 from vrooli_cli.errors import ExpressionError, StoreError, VrooliError
 from vrooli_cli.gate import Answer, Question
+from vrooli_cli.ledger import Account
 from vrooli_cli.loading.durations import parse_duration
 from vrooli_cli.model.events import EventMetadata
 from vrooli_cli.model.routine import Prompt
@@ -74,7 +75,8 @@ class RunShell:
         self._runner = runner
         self._clock = scope.clock
         self._narrow = scopes
-        self._scopes: dict[str, Scope] = {machine.root_id: scope}
+        self._root_scope = scope
+        self._scopes: dict[str, Scope] = {}
         self._stimuli: list[Stimulus] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked: dict[str, asyncio.Task[None]] = {}
@@ -224,16 +226,22 @@ class RunShell:
             return Outcome(error=ExecutionError(code="CANCELLED", message="the step was stopped", step=node.address))
 
     def _scope_of(self, node: Node) -> Scope:
-        run = node.frame.run
-        scope = self._scopes.get(run.execution_id)
-        if scope is None:
-            above = self._scopes[run.parent.execution_id if run.parent is not None else self.machine.root_id]
-            scope = self._scopes[run.execution_id] = self._narrow(run, above)
-            metadata = EventMetadata(scope.correlation_id, scope.user_id, scope.swarm_id)
-            self._channel.adopt(run.execution_id, metadata)
+        scope = self._scope_of_run(node.frame.run)
         limits = node.plan.step.limits
         if limits is not None and limits.max_credits is not None:
-            return scope.child(account=scope.account.child(node.address, limits.max_credits))
+            return scope.child(account=Account(node.address, limits.max_credits, scope.account))
+        return scope
+
+    def _scope_of_run(self, run: RunContext) -> Scope:
+        scope = self._scopes.get(run.execution_id)
+        if scope is None:
+            if run.parent is None:
+                scope = self._root_scope.child(env=dict(run.env))
+            else:
+                scope = self._narrow(run, self._scope_of_run(run.parent))
+                metadata = EventMetadata(scope.correlation_id, scope.user_id, scope.swarm_id)
+                self._channel.adopt(run.execution_id, metadata)
+            self._scopes[run.execution_id] = scope
         return scope
 
     def _render(self, node: Node, address: str, attempt: int) -> StepCall:
@@ -259,7 +267,7 @@ class RunShell:
         return StepCall(kind="prompt", prompt=prompt, **common)
 
     async def _asking(self, order: AskApproval) -> None:
-        scope = self._scopes[self.machine.root_id]
+        scope = self._root_scope
         question = Question(
             address=order.address,
             prompt=order.prompt,

@@ -127,7 +127,7 @@ class Attempt:
         does = effects or declared
         admission = await self._admit(tool, parameters, stronger(does, declared), written)
         if tool.credits:
-            await self._charge(tool)
+            self._charge(tool)
         scope.emit(
             ToolCalled(
                 execution_id=scope.execution_id,
@@ -178,11 +178,10 @@ class Attempt:
         )
         return await scope.gate.admit(action, scope.policy, scope.emit, waiting=self.waiting)
 
-    async def _charge(self, tool: Tool) -> None:
+    def _charge(self, tool: Tool) -> None:
         """Take the price of one call; CREDITS_EXHAUSTED when it is not there."""
         scope = self.scope
-        with self.waiting():
-            await scope.account.spend(tool.credits, scope=scope, step=self.call.address)
+        scope.account.charge(tool.credits, execution_id=scope.execution_id, step_id=self.call.address, emit=scope.emit)
         self.credits += tool.credits
 
     async def _performed(self, tool: Tool, invocation: ToolInvocation) -> ToolOutcome:
@@ -192,7 +191,9 @@ class Attempt:
         try:
             outcome = await scope.host.call(invocation, scope)
         except asyncio.CancelledError:
-            self._tell(tool, invocation, started, ToolOutcome(), {"code": "CANCELLED", "message": "the call was stopped"})
+            self._tell(
+                tool, invocation, started, ToolOutcome(), {"code": "CANCELLED", "message": "the call was stopped"}
+            )
             raise
         self.memory_mb = max(self.memory_mb, outcome.memory_mb)
         if outcome.error is None:

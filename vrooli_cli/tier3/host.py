@@ -9,13 +9,13 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from vrooli_cli.errors import ERROR_CODES, ToolError, VrooliError
 from vrooli_cli.model.run import ExecutionError
 from vrooli_cli.tier3.processes import Command, Finished, Processes
 from vrooli_cli.tier3.registry import Closing, Execute, Tool, ToolContext
-from vrooli_cli.tier3.scope import Scope, ToolInvocation, ToolOutcome
+from vrooli_cli.tier3.scope import Scope, ToolHost, ToolInvocation, ToolOutcome
 from vrooli_cli.tier3.threads import Threads
 
 T = TypeVar("T")
@@ -24,13 +24,6 @@ T = TypeVar("T")
 _NOT_A_TOOLS: Final = frozenset(
     {"CANCELLED", "RUN_TIMEOUT", "STEP_TIMEOUT", "INTERNAL", "INTERRUPTED", "OUTCOME_UNKNOWN", "STORE_ERROR"}
 )
-
-
-class ToolHost(Protocol):
-    """Where tool calls run."""
-
-    async def call(self, tool_call: ToolInvocation, scope: Scope) -> ToolOutcome:
-        """One call that the gate has let in. Raises nothing but ``asyncio.CancelledError``."""
 
 
 class LocalHost:
@@ -128,8 +121,7 @@ async def _within(tool: Tool, context: ToolContext) -> Any:
 def _told(error: BaseException, tool: Tool, call: ToolInvocation) -> ExecutionError:
     """The value of what a tool raised; what the box itself raises unforeseen is a bug of vrooli."""
     if isinstance(error, ToolError):
-        told = ExecutionError.of(error, step=call.address, tier="tier3")
-        return _marked(told, error)
+        return error_of(error, call.address)
     if isinstance(error, VrooliError):
         return ExecutionError.of(error, step=call.address, tier="tier3")
     first = (str(error).strip().splitlines() or [""])[0][:300]
@@ -158,10 +150,13 @@ def _told(error: BaseException, tool: Tool, call: ToolInvocation) -> ExecutionEr
     )
 
 
-def _marked(told: ExecutionError, error: ToolError) -> ExecutionError:
-    """A tool's own code also in the context, for ``retry.on``; codes that only the engine may say are not taken."""
-    context = dict(told.context)
-    code = told.code
+def error_of(error: ToolError, step: str) -> ExecutionError:
+    """The value of a ToolError: its own code also in the context, for ``retry.on``.
+
+    A tool that says a code which is a verdict of the engine has only failed.
+    """
+    told = ExecutionError.of(error, step=step, tier="tier3")
+    code, context = told.code, dict(told.context)
     if code not in ERROR_CODES or code in _NOT_A_TOOLS:
         context["code"] = code
     if code in _NOT_A_TOOLS:
@@ -181,4 +176,4 @@ def blocking(function: Callable[[dict[str, Any], ToolContext], Any]) -> Execute:
     return execute
 
 
-__all__ = ["LocalHost", "ToolHost", "ToolInvocation", "ToolOutcome", "blocking"]
+__all__ = ["LocalHost", "ToolHost", "ToolInvocation", "ToolOutcome", "blocking", "error_of"]

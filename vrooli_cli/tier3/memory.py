@@ -1,7 +1,7 @@
 """What the commands of a run use of the machine's memory, summed up a tree of limits (spec engine.md, g).
 
-One sampler (``processes.py``) measures; a :class:`MemoryMeter` adds up. A run has a meter, a child run one below it, so a
-child can never use more than its parent has.
+One sampler (``processes.py``) measures; a :class:`MemoryMeter` adds up. A run has a meter, a child run one below it, so
+a child can never use more than its parent has.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ is never touched.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -290,8 +291,8 @@ class Processes:
                     os.waitpid(one.pid, os.WNOHANG)
 
     def _was_seen(self, one: Process) -> bool:
-        families = (*self._live.values(), *self._left.values())
-        return any(family.seen.get(one.pid) == one.start for family in families)
+        seen = [child.seen for child in self._live.values()] + [left.seen for left in self._left.values()]
+        return any(family.get(one.pid) == one.start for family in seen)
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
@@ -555,7 +556,7 @@ def _spawn(command: Command) -> subprocess.Popen[bytes]:
             bufsize=0,
         )
     except (OSError, ValueError) as error:
-        raise _not_started(command, error) from error
+        raise _not_started(command, error) from None
 
 
 def _not_started(command: Command, error: OSError | ValueError) -> ToolError:
@@ -563,6 +564,9 @@ def _not_started(command: Command, error: OSError | ValueError) -> ToolError:
     program = command.argv[0] if command.argv else ""
     if isinstance(error, ValueError):  # a NUL, or half of a surrogate pair
         return ToolError(f"the command cannot be passed on: {error}", code="PARAMETER_INVALID", retryable=False)
+    if error.errno == errno.E2BIG:
+        message = f"the command for {program!r:.60} is longer than the system takes; pass long values by `stdin:`"
+        return ToolError(message, code="PARAMETER_INVALID", retryable=False)
     context = {"exit_code": 127 if isinstance(error, FileNotFoundError) else 126}
     if error.filename == command.cwd and error.filename != program:
         message = f"the folder {command.cwd!r} cannot be entered: {_reason(error)}"

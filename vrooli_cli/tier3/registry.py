@@ -113,7 +113,7 @@ class ToolContext:
     def path(self, parameter: str, value: str) -> str:
         """Where a path parameter leads: what the gate has checked, else from the folder vrooli was started in."""
         known = self.call.admission.paths.get(parameter)
-        return known if known is not None else join(self.scope.folder, value)
+        return known if known is not None else join(self.scope.folder, value)  # noqa: PTH118 - `..` and links stay
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a blocking function in a thread; a cancel ends it as far as Python can."""

@@ -118,6 +118,13 @@ class ToolOutcome:
     memory_mb: int = 0
 
 
+class ToolHost(Protocol):
+    """Where tool calls run."""
+
+    async def call(self, tool_call: ToolInvocation, scope: Scope) -> ToolOutcome:
+        """One call that the gate has let in. Raises nothing but ``asyncio.CancelledError``."""
+
+
 class StepRunner(Protocol):
     """Does one attempt: the executor, or a wrapper around one (stubs, dry run)."""
 
@@ -163,7 +170,7 @@ class Scope:
     gate: Gate
     policy: Policy
     tools: Any
-    host: Any
+    host: ToolHost
     clock: Clock
     ai: Any = None
     masker: Masker | None = None

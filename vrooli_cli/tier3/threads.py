@@ -161,6 +161,4 @@ class _Worker:
         """Raise :class:`Stopped` in the thread, at its next step of Python code."""
         self.interrupted = True
         if self._thread.ident is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._thread.ident), ctypes.py_object(Stopped)
-            )
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(Stopped))

@@ -100,6 +100,7 @@ class Chooser:
         self.board = state.board
         self.now = now
         self.left = 0
+        self.brief = False
         self.units: dict[int, Row] = {}
         self.children: dict[int, list[Row]] = {}
 
@@ -114,10 +115,17 @@ class Chooser:
                 self._unit(unit)
             self._children()
             return self._in_order(bars=0)
+        self.brief = self.state.crew is not None  # the team's lines say what is done inside of the tasks
         bars = min(3, room // 6) if board.batches > 1 or room > 3 else 0
         self.left = room - 1 - bars
         self._what_matters()
-        return (*self._in_order(bars), self._more())
+        ordered = self._in_order(bars)
+        unused = bars - sum(isinstance(row, Bar) for row in ordered)
+        if unused:
+            self.left += unused
+            self._what_matters()
+            ordered = self._in_order(bars - unused)
+        return (*ordered, self._more())
 
     def _what_matters(self) -> None:
         """Running and failed first, then parked, then what comes next and what has just ended."""
@@ -145,7 +153,7 @@ class Chooser:
         for node in islice(nodes.values(), room * 2 + 8):
             if self.left <= 0:
                 return
-            if node.unit >= 0 and self._name(node.unit) == node.address:
+            if node.unit >= 0 and (self.brief or self._name(node.unit) == node.address):
                 self._unit(node.unit)
             else:
                 self._child(node.unit, self._node_row(node))
@@ -155,10 +163,11 @@ class Chooser:
         for failure in self.state.failed.values():
             if self.left <= max(0, stop):
                 return
-            if failure.unit >= 0 and self._name(failure.unit) == failure.address:
-                self._unit(failure.unit)
+            unit = failure.unit
+            if unit >= 0 and (self._name(unit) == failure.address or self.board.status[unit] == FAILED):
+                self._unit(unit)  # a failed unit passes on what failed inside of it
             else:
-                self._child(failure.unit, self._failure_row(failure))
+                self._child(unit, self._failure_row(failure))
 
     def _name(self, unit: int) -> str:
         return self.board.names[unit]
@@ -190,6 +199,7 @@ class Chooser:
             base,
             status=status,
             name=line(name, 120),
+            depth=0,
             credits=board.credits[unit],
             attempt=max(base.attempt, board.attempts[unit]),
             note=base.note or self._why(unit, name, status),
@@ -316,7 +326,7 @@ def _reason(failure: Failure) -> str:
 def _team(state: ViewState, crew: Crew, body: int, width: int, now: datetime) -> TeamPart:
     """Busy members first; two or three side by side where they would not have room below each other."""
     rows = min(len(crew.members), max(1, (body - 2) // 2))
-    columns = 1 if len(crew.members) <= rows else max(1, min(3, width // 38))
+    columns = max(1, min(-(-len(crew.members) // rows), width // 38))
     wanted = rows * columns
     inside = _busy_inside(state)
     members = list(islice(crew.busy.values(), wanted))
@@ -351,4 +361,4 @@ def _busy_inside(state: ViewState) -> dict[int, Node]:
 def _doing(state: ViewState, inside: dict[int, Node], task: str, since: datetime, now: datetime) -> str:
     node = inside.get(state.board.find(task))
     what = f" {node.note or node.label}" if node is not None and (node.note or node.label) else ""
-    return f"{line(task, 40)}{what} {duration(milliseconds(since, now), whole=True)}"
+    return f"{line(task, 40)} {duration(milliseconds(since, now), whole=True)}{what}"

@@ -1,7 +1,7 @@
 """What the screen knows: a pure fold of events (engine.md (j)).
 
 :meth:`ViewState.apply` is called for every event, on the loop, so it looks nothing up by scanning and never raises;
-:meth:`ViewState.snapshot` takes what is visible, and only that. Text from outside is made harmless where it enters
+:func:`vrooli_cli.view.pick.picture` takes what is visible, and only that. Text from outside is made harmless where it enters
 (``view.text``); keys stay as they came, because they are looked up and never shown.
 
 Addresses (engine.md (b)) say whose child a step is: ``group/inner``, ``fan[key]``, ``fan[key]/inner``, ``poll#3``,
@@ -33,7 +33,6 @@ from vrooli_cli.view.board import (
     Board,
 )
 from vrooli_cli.view.crew import Crew
-from vrooli_cli.view.screen import Screen
 from vrooli_cli.view.text import block, line
 from vrooli_cli.view.told import Told, reason_of, tell
 
@@ -212,7 +211,8 @@ class ViewState:
         tail: The last events that say something.
         streams: Address → what a model is saying, the latest last.
         crew: Goal, team and norms of a swarm, or None.
-        dirty: True when something changed since the last snapshot.
+        dirty: True when something changed since whoever draws set it to False.
+        ignored: Events that could not be understood.
     """
 
     def __init__(self, plan: PlanSummary | None = None, *, run_id: str = "", credit_limit: int | None = None) -> None:
@@ -255,19 +255,16 @@ class ViewState:
             if fold is not None:
                 fold(self, fact, event.timestamp)
             told = tell(event, fact)
-            if told is not None and not (told.type[:6] == "batch/" and fact.execution_id != self.root):
+            if told is not None and (fact.execution_id == self.root or not self._said_already(told.type)):
                 self.tail.append(told)
             self.seen = event.timestamp
             self.dirty = True
         except Exception:  # a view cannot disturb a run: one odd event is not shown
             self.ignored += 1
 
-    def snapshot(self, width: int, height: int, now: datetime) -> Screen:
-        """The visible part, as values that another thread may draw; at most ``height`` rows."""
-        from vrooli_cli.view.pick import picture
-
-        self.dirty = False
-        return picture(self, width, height, now)
+    def _said_already(self, kind: str) -> bool:
+        """True for news of a child run that a line of its parent says as well."""
+        return kind.startswith("batch/") or (self.crew is not None and kind.startswith("routine/"))
 
     def elapsed_ms(self, now: datetime) -> int:
         """Milliseconds since the start, up to the end."""
@@ -291,6 +288,9 @@ class ViewState:
             return -1
         if address.startswith("task:"):
             return self._task(address[5:].partition("/")[0].partition("@")[0])
+        unit = self.board.find(address)
+        if unit >= 0:
+            return unit
         match = _ROOT_PART.match(address)
         root = match[0] if match else address
         unit = self.board.find(root)
@@ -308,7 +308,7 @@ class ViewState:
         return self.board.add(address)
 
     def _owner(self, address: str, at: datetime) -> Node | None:
-        outer = parent_address(address)
+        outer = "" if self.board.find(address) >= 0 else parent_address(address)
         if not outer:
             return None
         return self.groups.get(outer) or self._open(outer, at)

@@ -18,7 +18,9 @@ LINE_LIMIT = 240
 
 _ODD = re.compile(r"[^ -~]")
 _ODD_IN_BLOCK = re.compile(r"[^ -~\n]")
-_PILE = re.compile("([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{3})[\u0300-\u20ff\ufe20-\ufe2f]*")
+_PILE = re.compile(
+    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{3})[\u0300-\u20ff\ufe20-\ufe2f]*"
+)
 _SELECTORS = frozenset("\ufe0e\ufe0f")
 # Letters and marks that print as nothing though Unicode calls them printable.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | {
@@ -61,7 +63,9 @@ def _shown(char: str) -> str:
 def escape(char: str) -> str:
     """The visible escape of one character, as Python writes it."""
     code = ord(char)
-    return _NAMED.get(char) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
+    return _NAMED.get(char) or (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
 
 
 def _tamed(text: str) -> str:
@@ -109,7 +113,10 @@ def wrap(text: str, width: int, rows: int) -> list[str]:
         wanted[:0] = _fold(source, width)
         if len(wanted) >= rows:
             break
-    return wanted[-rows:] if rows > 0 else []
+    wanted = wanted[-rows:] if rows > 0 else []
+    while wanted and not wanted[0].strip():
+        del wanted[0]
+    return wanted
 
 
 def _fold(source: str, width: int) -> list[str]:
@@ -151,10 +158,11 @@ def count(number: int) -> str:
 
 
 def short(number: int) -> str:
-    """``940``, ``12.4k``, ``1.2M``: where a rough figure will do."""
+    """``940``, ``12.4k``, ``1M``: where a rough figure will do."""
     if number < 1000:
         return str(number)
-    return f"{number / 1000:.1f}k" if number < 999_950 else f"{number / 1e6:.1f}M"
+    text = f"{number / 1000:.1f}k" if number < 999_950 else f"{number / 1e6:.1f}M"
+    return text.replace(".0", "")
 
 
 def plural(number: int, noun: str) -> str:

@@ -111,7 +111,10 @@ class Solution:
             sums: Lists of decisions; one that stands several times weighs as much.
         """
         peak = max((_taken(s, best) for s in sums), default=0)
-        counters = [c for s in sums if len(s) and (c := self._counter(s, peak)) is not None]
+        if peak == 0:
+            self.fix(*(-x for s in sums for x in s))
+            return best
+        counters = [self._counter(s, peak) for s in sums if s]
         while peak > 0:
             lower = [-c[peak - 1] for c in counters if len(c) >= peak]
             better = self.found(*lower)
@@ -158,10 +161,8 @@ class Solution:
         self._top = max(self._top, encoded.nv)
         return [prefix + clause for clause in encoded.clauses]
 
-    def _counter(self, terms: Sequence[int], limit: int) -> list[int] | None:
+    def _counter(self, terms: Sequence[int], limit: int) -> list[int]:
         """Literals of which the i-th (from 0) holds if more than i of ``terms`` do, up to ``limit``."""
-        if limit == 0:
-            return None
         with _pysat("card").ITotalizer(list(terms), ubound=limit, top_id=self._top) as totalizer:
             self._top = max(self._top, totalizer.top_id)
             self._solver.append_formula(totalizer.cnf.clauses)

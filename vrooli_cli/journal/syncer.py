@@ -1,0 +1,121 @@
+"""The thread that brings commits to the disk: once a second while there are new ones, and when somebody waits.
+
+It opens the ``-wal`` file only. Closing a descriptor of the database file itself would drop the locks that SQLite holds
+on it in this process (POSIX locks belong to the file, not to the descriptor).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from vrooli_cli.errors import StoreError
+from vrooli_cli.journal.faults import os_fault
+
+INTERVAL_SECONDS: Final = 1.0
+
+
+class Syncer:
+    """Counts commits and syncs them in the background.
+
+    Attributes:
+        failure: The disk refused; what was committed since the last sync may be lost on a power loss.
+    """
+
+    def __init__(self, wal: Path) -> None:
+        self.failure: StoreError | None = None
+        self._wal = wal
+        self._commits = 0
+        self._synced = 0
+        self._thread: threading.Thread | None = None
+        self._dirty = threading.Event()
+        self._urgent = threading.Event()
+        self._ended = False
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def committed(self) -> None:
+        """One more commit is in the page cache."""
+        self._commits += 1
+        if not self._dirty.is_set():
+            self._dirty.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="vrooli-sync", daemon=True)
+                self._thread.start()
+
+    async def synced(self) -> None:
+        """Return once every commit so far is on the disk; all who wait share one sync.
+
+        Raises:
+            StoreError: The disk refused.
+        """
+        if self.failure is None and self._synced < self._commits:
+            loop = asyncio.get_running_loop()
+            done = loop.create_future()
+            with self._lock:
+                self._waiting.append((self._commits, loop, done))
+            self._urgent.set()
+            await done
+        if self.failure is not None:
+            raise StoreError(self.failure.message)
+
+    def close(self) -> None:
+        """Sync what is left and end the thread."""
+        if self._thread is None:
+            return
+        self._ended = True
+        self._urgent.set()
+        self._dirty.set()
+        self._thread.join()
+        self._thread = None
+
+    def _run(self) -> None:
+        while not (self._ended and self._synced == self._commits):
+            self._dirty.wait()
+            self._urgent.wait(INTERVAL_SECONDS)
+            self._urgent.clear()
+            self._dirty.clear()
+            self._sync()
+            if self.failure is not None:
+                return
+
+    def _sync(self) -> None:
+        commits = self._commits
+        try:
+            _sync_file(self._wal)
+        except OSError as error:
+            self.failure = os_fault(error, str(self._wal))
+        self._synced = commits
+        with self._lock:
+            ready = [entry for entry in self._waiting if entry[0] <= commits or self.failure is not None]
+            self._waiting = [entry for entry in self._waiting if entry not in ready]
+        for _, loop, done in ready:
+            with suppress(RuntimeError):  # that loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, done)
+
+
+def _sync_file(wal: Path) -> None:
+    try:
+        descriptor = os.open(wal, os.O_RDWR)
+    except FileNotFoundError:
+        return  # the last checkpoint has brought all of it into the database file, and synced that
+    try:
+        _data_sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _data_sync(descriptor: int) -> None:
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:  # macOS has none
+        os.fsync(descriptor)
+
+
+def _resolve(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

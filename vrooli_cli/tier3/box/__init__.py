@@ -1,0 +1,17 @@
+"""The tools that every vrooli has (spec routine.md, "Tools in the box")."""
+
+from __future__ import annotations
+
+from vrooli_cli.tier3.registry import Tool
+
+
+def default_tools() -> list[Tool]:
+    """The box, in the order of its table; what a tool needs beside the standard library is imported on first use."""
+    from vrooli_cli.tier3.box import check, shell
+
+    return [
+        check.ECHO,
+        shell.SHELL,
+        check.ASSERT,
+        check.FAIL,
+    ]
