@@ -190,8 +190,7 @@ class ExecutionArchitecture:
         plan: RoutinePlan | None = None
         if bundle.routines and bundle.main in bundle.routines:
             plan, found = self.tier2.plan(bundle)
-            for problem in found:
-                problems.extend(loaded.place([replace(problem, file="")], problem.file))
+            problems.extend(loaded.place(found))
             problems.extend(self._check_rules(loaded, bundle))
         if any(not problem.warning for problem in problems):
             return None, problems
@@ -203,7 +202,7 @@ class ExecutionArchitecture:
         for key, routine in bundle.routines.items():
             servers = routine.extras.get("mcp_servers") or {}
             found = check_permissions(routine.permissions, pointer=("permissions",), tools=known, servers=list(servers))
-            problems.extend(loaded.place(found, key))
+            problems.extend(loaded.place(replace(problem, file=key) for problem in found))
         return problems
 
     def _open(self, opening: Opening) -> Opened:

@@ -289,10 +289,8 @@ class EventBus:
         with suppress(RuntimeError):
             self._handle = asyncio.get_running_loop().call_later(jitter, self._flush_soon)
 
-    def _kind(self, kind: type[Event]) -> _Kind:
-        found = self._kinds.get(kind)
-        if found is None:
-            found = self._kinds[kind] = _Kind(kind)
+    def _new_kind(self, kind: type[Event]) -> _Kind:
+        found = self._kinds[kind] = _Kind(kind)
         return found
 
     def _route(self, type_: str) -> tuple[_Subscriber, ...]:
@@ -335,7 +333,7 @@ class _Kind:
 
 
 def _payload_of(kind: type[Event]) -> Callable[[Event], dict[str, Any]]:
-    """``Event.payload`` unrolled for one class, as dataclasses make their methods: a seventh of the time, five a step."""
+    """``Event.payload`` unrolled for one class, as dataclasses make their methods: a seventh of the time."""
     lines = ["def payload(fact):", " found = {}"]
     for field in dataclasses.fields(kind):
         if field.name != "execution_id":
@@ -407,7 +405,10 @@ class Channel:
             return
         if self._deltas is not None:
             self._deltas.overtake(fact)
-        self._accept(fact)
+        if not self._closed:
+            self._pending.append(fact)
+            if not self._queued:
+                self._bus._queue(self)
 
     def _accept(self, fact: Event | ExecutionEvent) -> None:
         if self._closed:
@@ -549,7 +550,7 @@ class Channel:
         if isinstance(fact, ExecutionEvent):
             self._encode_foreign(fact, stream, now)
             return
-        kind = self._bus._kind(type(fact))
+        kind = self._bus._kinds.get(type(fact)) or self._bus._new_kind(type(fact))
         payload = kind.payload(fact)
         body = _json(payload)
         shown = None
@@ -587,7 +588,7 @@ class Channel:
         return stream
 
     def _careful(self, payload: Mapping[str, Any], body: bytes) -> tuple[bytes, _Shown | None]:
-        """The payload's bytes with large fields in blobs and secrets replaced, and what may be shown if that differs."""
+        """The payload's bytes, large fields in blobs, secrets replaced; and what may be shown if that differs."""
         blobs: dict[str, bytes] = {}
         if len(body) > BLOB_BYTES and self.failure is None:
             try:
@@ -648,14 +649,15 @@ class Channel:
         told, self._told = self._told, []
         if not told:
             return
-        for one in told:
-            routes = self._bus._route(one[0].type)
-            if routes or self._folds:
-                event = _event(one, self.run_id)
-                if self._folds:
-                    self._fold(event)
-                for subscriber in routes:
-                    subscriber.put(self, event)
+        if self._folds or self._bus._subscribers:
+            for one in told:
+                routes = self._bus._route(one[0].type)
+                if routes or self._folds:
+                    event = _event(one, self.run_id)
+                    if self._folds:
+                        self._fold(event)
+                    for subscriber in routes:
+                        subscriber.put(self, event)
         if self._writer is not None:
             self._writer.put(b"".join([one[3] for one in told]))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vrooli_cli.errors import DefinitionError, InputError
+from vrooli_cli.errors import DefinitionError, InputError, Problem
 from vrooli_cli.loading.bundle import LoadedBundle, bundle_of_workflow, load_bundle, steps_of
 from vrooli_cli.loading.inputs import read_values, resolve_inputs, resolve_secrets
 from vrooli_cli.loading.routine import build_routine
@@ -195,6 +195,14 @@ def test_problems_can_be_had_together_with_what_was_understood(here: Path) -> No
     assert [step.id for step in bundle_of(loaded).routine.steps] == ["a", "b"]
 
 
+def test_problems_of_other_floors_are_placed_by_their_files_key(here: Path) -> None:
+    (here / "main.yaml").write_text(call("child.yaml"))
+    (here / "child.yaml").write_text(ECHO)
+    loaded = load_bundle("main.yaml")
+    found = [Problem(("steps", 0), "one"), Problem(("steps", 0, "tool"), "two", file=str(here / "child.yaml"))]
+    assert [str(problem) for problem in loaded.place(found)] == ["main.yaml:2:5: one", "child.yaml:1:23: two"]
+
+
 # Swarms
 
 
@@ -337,3 +345,8 @@ def test_secrets_are_read_from_the_environment() -> None:
     assert [problem.warning for problem in warnings] == [True] and "xyz" not in str(warnings[0])
     with pytest.raises(InputError, match="the environment variable A is not set"):
         resolve_secrets({"a": "A"}, {"A": ""})
+
+
+def test_an_agent_whose_routine_is_not_there_is_told(here: Path) -> None:
+    stdin = b"goal: x\nagents: [{id: a, capabilities: [], routine: gone.yaml}]"
+    assert len(refused("-", stdin=stdin)) == 1

@@ -197,6 +197,8 @@ def test_a_null_condition_is_still_a_condition() -> None:
         ("steps: [{id: a, tool: echo, timeout: 4000d}]", "a duration is at most 3650d"),
         ("permissions: {allow: ['shell git']}\nsteps: [{id: a, tool: echo}]", "must be a rule such as shell"),
         ("events: [{subscribe: '**', tool: t, barrier: true}]\nsteps: [{id: a, tool: echo}]", "can be a barrier"),
+        ("steps: [{id: a, with: {}}]", "the step 'a' has nothing to do"),
+        ("steps: [{id: a, tool: echo}]\ninputs: {x: }", "`x` must be a map such as {type: string}, not nothing"),
         ("cases: []\nroutine: x", "this looks like a test file"),
         ("- a", "the file holds a list"),
         ("steps: [{id: a, prompt: ''}]", "`prompt` must be a text for the model, not an empty text"),
@@ -215,6 +217,14 @@ def test_a_short_secret_in_a_file_is_a_warning() -> None:
     text = "inputs: {pin: {type: string, secret: true, default: '123'}}\nsteps: [{id: a, tool: echo}]"
     assert routine(text).inputs["pin"].secret
     assert "shorter than 4 characters" in told(text)[0]
+
+
+def test_a_code_that_is_almost_one_of_ours_is_a_warning() -> None:
+    text = "steps: [{id: a, tool: echo, retry: {on: [TOOL_FAILD, MY_OWN_CODE, STEP_TIMEOUT]}}]"
+    assert step("tool: echo, retry: {on: [TOOL_FAILD, MY_OWN_CODE]}").retry is not None
+    assert told(text) == [
+        "r.yaml:1:42: no error of vrooli has the code TOOL_FAILD (did you mean 'TOOL_FAILED'?)",
+    ]
 
 
 def test_a_bad_step_does_not_make_those_wrong_that_depend_on_it() -> None:

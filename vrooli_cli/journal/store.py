@@ -26,7 +26,7 @@ from vrooli_cli.errors import InputError, StoreError, UnknownRunError
 from vrooli_cli.journal.blobs import Blobs
 from vrooli_cli.journal.faults import fault, locked, os_fault
 from vrooli_cli.journal.lease import Lease, Leases, open_lock
-from vrooli_cli.journal.schema import VERSION, migrate, version_of
+from vrooli_cli.journal.schema import VERSION, migrate, place, version_of
 from vrooli_cli.journal.syncer import Syncer
 from vrooli_cli.model.clock import Clock, SystemClock
 from vrooli_cli.model.store import Busy, LogBatch, RunRecord
@@ -36,7 +36,7 @@ EVENTS_KIND: Final = "events"
 """The kind of the run that holds a caller's own events; no history lists it."""
 WAIT_SECONDS: Final = 5.0
 
-_INSERT: Final = "INSERT INTO log(run, first, n, data) VALUES(?, ?, ?, ?)"
+_INSERT: Final = "INSERT INTO log VALUES(?1 << 32 | ?2, ?3, ?4)"
 _PAGE: Final = 256  # rows of the log read at once
 _SLIM = "key, id, name, kind, path, status, started_ns, ended_ns, parent, user, error_code, credits"
 _JSON_COLUMNS = frozenset({"context", "settings", "inputs"})
@@ -305,19 +305,20 @@ class SqliteStore:
 
         Safe beside writing, also from other processes; what is committed while it reads may be read or not.
         """
+        begin, end = place(key, 0), place(key + 1, 0)
         with self._reading() as database:
-            start = database.execute("SELECT max(first) FROM log WHERE run=? AND first<=?", (key, first)).fetchone()[0]
-        at = -1 if start is None else start - 1
+            query = "SELECT max(place) FROM log WHERE place BETWEEN ? AND ?"
+            at = database.execute(query, (begin, place(key, first))).fetchone()[0] or begin
         while True:
             with self._reading() as database:
-                rows = database.execute(
-                    "SELECT first, data FROM log WHERE run=? AND first>? ORDER BY first LIMIT ?", (key, at, _PAGE)
-                ).fetchall()
+                query = "SELECT place, data FROM log WHERE place>=? AND place<? ORDER BY place LIMIT ?"
+                rows = database.execute(query, (at, end, _PAGE)).fetchall()
             for at, data in rows:
                 lines = data.splitlines(keepends=True)
-                yield from lines[max(0, first - at) :]
+                yield from lines[max(0, first - (at - begin)) :]
             if len(rows) < _PAGE:
                 return
+            at += 1
 
     # --- leases and commands ------------------------------------------------------------------------------------------
 
@@ -421,7 +422,8 @@ class SqliteStore:
         for start in range(0, len(doomed), 100):  # short transactions: others commit between them
             keys = [(key,) for key in doomed[start : start + 100]]
             with self._writing() as database:
-                for table, column in (("log", "run"), ("blobs", "run"), ("inbox", "run"), ("runs", "key")):
+                database.executemany("DELETE FROM log WHERE place>=?1 << 32 AND place<(?1 + 1) << 32", keys)
+                for table, column in (("blobs", "run"), ("inbox", "run"), ("runs", "key")):
                     database.executemany(f"DELETE FROM {table} WHERE {column}=?", keys)
         with self._writing() as database:
             database.execute(

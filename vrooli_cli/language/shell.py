@@ -213,38 +213,38 @@ class _Lexer:
                 self._symbols.append(number)
             else:
                 self._symbols.extend(text)
-        self._at = 0
-        self._end = len(self._symbols)
+        self.at = 0
+        self.end = len(self._symbols)
         self._reason = ""
-        self._integers = False
+        self.assigned = _Assigned()
         self.places: dict[int, str] = {}
         self.refused: dict[int, str] = {}
 
     def read(self) -> None:
         """The whole script."""
-        while self._at < self._end:
-            self._code("")
-        for number in self.places:
-            if self._reason:
-                self.refused.setdefault(number, self._reason)
+        while self.at < self.end:
+            self.code("")
+        if self.assigned.computed:
+            for piece in self.assigned.pieces:
+                self.refuse(piece, "in an assignment beside `declare -i` or `-n`, where the shell computes it,")
 
     # -- small steps --
 
-    def _peek(self, ahead: int = 0) -> str | int:
-        at = self._at + ahead
-        return self._symbols[at] if at < self._end else ""
+    def peek(self, ahead: int = 0) -> str | int:
+        at = self.at + ahead
+        return self._symbols[at] if at < self.end else ""
 
-    def _place(self, reference: str, reason: str = "") -> None:
+    def place(self, reference: str, reason: str = "") -> None:
         """The hole here, and on."""
-        number = self._symbols[self._at]
-        self._at += 1
+        number = self._symbols[self.at]
+        self.at += 1
         if isinstance(number, int):
             self.places[number] = reference
             if reason or self._reason:
                 self.refused.setdefault(number, self._reason or reason)
 
     @contextmanager
-    def _refusing(self, reason: str) -> Iterator[None]:
+    def refusing(self, reason: str) -> Iterator[None]:
         """Every hole inside is refused."""
         outer, self._reason = self._reason, self._reason or reason
         try:
@@ -254,23 +254,23 @@ class _Lexer:
 
     # -- commands --
 
-    def _code(self, closing: str) -> None:
+    def code(self, closing: str) -> None:
         """Commands, up to and over ``closing``."""
         _Code(self, closing).read()
 
     # -- words --
 
-    def _word(self) -> _Piece:
+    def word(self) -> _Piece:
         """One word, up to the character that ends it."""
         piece = _Piece()
-        while self._at < self._end:
-            symbol = self._peek()
+        while self.at < self.end:
+            symbol = self.peek()
             if isinstance(symbol, int):
                 piece.holes.append(symbol)
                 piece.text += _HOLE
-                self._place(_WORD)
+                self.place(_WORD)
             elif symbol == "(" and _ASSIGNMENT.fullmatch(piece.text) and not piece.quoted:
-                self._at += 1
+                self.at += 1
                 self._array()
             elif symbol in _META:
                 break
@@ -282,13 +282,13 @@ class _Lexer:
         reader = _QUOTES.get(symbol)
         if reader is None:
             piece.text += symbol
-            self._at += 1
+            self.at += 1
             return
-        start = self._at
+        start = self.at
         reader(self)
         if symbol != "$":
             piece.quoted = True
-        inside = self._symbols[start : self._at]
+        inside = self._symbols[start : self.at]
         piece.holes += [one for one in inside if isinstance(one, int)]
         if symbol in "'\"\\":
             inside = inside[1:-1] if symbol != "\\" else inside[1:]
@@ -296,17 +296,17 @@ class _Lexer:
 
     def _array(self) -> None:
         """The words of ``name=( … )``; a subscript in it is arithmetic."""
-        while self._at < self._end and self._peek() != ")":
-            symbol = self._peek()
+        while self.at < self.end and self.peek() != ")":
+            symbol = self.peek()
             if isinstance(symbol, str) and (symbol in _BLANK or symbol in ";&|<>(\n"):
-                self._at += 1
+                self.at += 1
                 continue
-            piece = self._word()
+            piece = self.word()
             if piece.text.startswith("["):
-                self._refuse(piece, "in the subscript of an array")
-        self._at += 1
+                self.refuse(piece, "in the subscript of an array")
+        self.at += 1
 
-    def _refuse(self, piece: _Piece, reason: str) -> None:
+    def refuse(self, piece: _Piece, reason: str) -> None:
         for number in piece.holes:
             self.refused.setdefault(number, reason)
 
@@ -314,30 +314,30 @@ class _Lexer:
 
     def _single(self) -> None:
         """``'…'``."""
-        self._at += 1
-        while self._at < self._end:
-            symbol = self._peek()
+        self.at += 1
+        while self.at < self.end:
+            symbol = self.peek()
             if isinstance(symbol, int):
-                self._place(_CUT)
+                self.place(_CUT)
                 continue
-            self._at += 1
+            self.at += 1
             if symbol == "'":
                 return
 
     def _double(self) -> None:
         """``"…"``."""
-        self._at += 1
-        while self._at < self._end:
-            if self._peek() == '"':
-                self._at += 1
+        self.at += 1
+        while self.at < self.end:
+            if self.peek() == '"':
+                self.at += 1
                 return
             self._quoted_symbol(_BARE)
 
     def _quoted_symbol(self, reference: str) -> None:
-        """One symbol where only ``\\``, ``$`` and a backtick have a meaning."""
-        symbol = self._peek()
+        """One symbol where only a backslash, ``$`` and a backtick have a meaning."""
+        symbol = self.peek()
         if isinstance(symbol, int):
-            self._place(reference)
+            self.place(reference)
         elif symbol == "\\":
             self._escape()
         elif symbol == "$":
@@ -345,31 +345,31 @@ class _Lexer:
         elif symbol == "`":
             self._backtick()
         else:
-            self._at += 1
+            self.at += 1
 
     def _escape(self) -> None:
         """A backslash and what it escapes."""
-        self._at += 1
-        if isinstance(self._peek(), int):
-            self._place(_WORD, "after a backslash")
+        self.at += 1
+        if isinstance(self.peek(), int):
+            self.place(_WORD, "after a backslash")
         else:
-            self._at = min(self._at + 1, self._end)
+            self.at = min(self.at + 1, self.end)
 
     def _backtick(self) -> None:
-        self._at += 1
-        with self._refusing("inside backticks"):
+        self.at += 1
+        with self.refusing("inside backticks"):
             self._until("`")
 
     def _until(self, closing: str) -> None:
         """Up to and over a closing character that no backslash escapes."""
-        while self._at < self._end:
-            symbol = self._peek()
+        while self.at < self.end:
+            symbol = self.peek()
             if isinstance(symbol, int):
-                self._place(_WORD)
+                self.place(_WORD)
             elif symbol == "\\":
                 self._escape()
             else:
-                self._at += 1
+                self.at += 1
                 if symbol == closing:
                     return
 
@@ -378,113 +378,113 @@ class _Lexer:
 
     def _dollar(self, *, quoted: bool) -> None:
         """``$`` and what it begins."""
-        following = self._peek(1)
+        following = self.peek(1)
         if isinstance(following, int):
-            self._at += 1
-            self._place(_WORD, "after `$` (leave out the `$`)")
+            self.at += 1
+            self.place(_WORD, "after `$` (leave out the `$`)")
         elif following == "(":
             self._substitution(quoted=quoted)
         elif following == "{":
             self._parameter(quoted=quoted)
         elif following == "[":
-            self._at += 2
-            with self._refusing("in arithmetic"):
+            self.at += 2
+            with self.refusing("in arithmetic"):
                 self._until("]")
         elif following in ("'", '"') and not quoted:
-            self._at += 2
-            with self._refusing(f"in ${following}…{following}"):
+            self.at += 2
+            with self.refusing(f"in ${following}…{following}"):
                 self._until(following)
         else:
-            self._at += 1
+            self.at += 1
 
     def _substitution(self, *, quoted: bool) -> None:
         """``$( … )`` and ``$(( … ))``."""
-        if self._peek(2) == "(":
-            self._at += 3
-            self._arithmetic()
+        if self.peek(2) == "(":
+            self.at += 3
+            self.arithmetic()
             return
-        self._at += 2
+        self.at += 2
         if quoted:
-            self._code(")")
+            self.code(")")
             return
-        with self._refusing("in `$( … )` without double quotes around it"):
-            self._code(")")
+        with self.refusing("in `$( … )` without double quotes around it"):
+            self.code(")")
 
-    def _arithmetic(self) -> None:
+    def arithmetic(self) -> None:
         """Up to and over ``))``."""
         depth = 2
-        with self._refusing("in arithmetic"):
-            while self._at < self._end and depth:
-                symbol = self._peek()
+        with self.refusing("in arithmetic"):
+            while self.at < self.end and depth:
+                symbol = self.peek()
                 if isinstance(symbol, int):
-                    self._place(_WORD)
+                    self.place(_WORD)
                     continue
                 depth += {"(": 1, ")": -1}.get(symbol, 0)
-                self._at += 1
+                self.at += 1
 
     def _parameter(self, *, quoted: bool) -> None:
         """``${ … }``: in double quotes a value may stand after ``:-``, ``:=``, ``:+``, ``:?``, ``#`` and ``%``."""
-        self._at += 2
+        self.at += 2
         head = ""
-        while isinstance(symbol := self._peek(), str) and symbol and symbol not in "}$`'\"\\" and len(head) < 200:
+        while isinstance(symbol := self.peek(), str) and symbol and symbol not in "}$`'\"\\" and len(head) < 200:
             if (match := _PARAMETER.match(head)) and symbol not in "-=+?#%":
                 break
             head += symbol
-            self._at += 1
+            self.at += 1
         match = _PARAMETER.match(head)
         operator = match[1] if match else ""
         reference = _WORD if operator.startswith(("#", "%")) else _BARE
-        with self._refusing("" if quoted and match else "in `${ … }`"):
-            while self._at < self._end:
-                if self._peek() == "}":
-                    self._at += 1
+        with self.refusing("" if quoted and match else "in `${ … }`"):
+            while self.at < self.end:
+                if self.peek() == "}":
+                    self.at += 1
                     return
                 self._parameter_symbol(reference, operator)
 
     def _parameter_symbol(self, reference: str, operator: str) -> None:
-        symbol = self._peek()
+        symbol = self.peek()
         if symbol == '"' or (symbol == "'" and operator.startswith(("#", "%"))):
-            with self._refusing("in quotes inside `${ … }`"):
+            with self.refusing("in quotes inside `${ … }`"):
                 self._double() if symbol == '"' else self._single()
         else:
             self._quoted_symbol(reference)
 
     # -- here-documents --
 
-    def _heredoc_start(self) -> _Heredoc:
+    def heredoc_start(self) -> _Heredoc:
         """What stands after ``<<``."""
-        tabs = self._peek() == "-"
-        self._at += tabs
-        while self._peek() in _BLANK:
-            self._at += 1
-        with self._refusing("in the delimiter of a here-document"):
-            piece = self._word()
+        tabs = self.peek() == "-"
+        self.at += tabs
+        while self.peek() in _BLANK:
+            self.at += 1
+        with self.refusing("in the delimiter of a here-document"):
+            piece = self.word()
         return _Heredoc(piece.text, piece.quoted, tabs)
 
-    def _heredoc_body(self, document: _Heredoc) -> None:
+    def heredoc_body(self, document: _Heredoc) -> None:
         """The lines up to and over the delimiter's."""
-        start = stop = self._at
-        while stop < self._end:
+        start = stop = self.at
+        while stop < self.end:
             line_end = stop
-            while line_end < self._end and self._symbols[line_end] != "\n":
+            while line_end < self.end and self._symbols[line_end] != "\n":
                 line_end += 1
             line = "".join(_HOLE if isinstance(one, int) else one for one in self._symbols[stop:line_end])
-            after = min(line_end + 1, self._end)
+            after = min(line_end + 1, self.end)
             if (line.lstrip("\t") if document.tabs else line) == document.delimiter:
                 break
             stop = after
         else:
-            after = self._end
-        outer, self._end = self._end, stop
-        self._at = start
-        with self._refusing("in a here-document with a quoted delimiter" if document.quoted else ""):
-            while self._at < self._end:
+            after = self.end
+        outer, self.end = self.end, stop
+        self.at = start
+        with self.refusing("in a here-document with a quoted delimiter" if document.quoted else ""):
+            while self.at < self.end:
                 if document.quoted:
-                    self._place(_BARE)
+                    self.place(_BARE)
                 else:
                     self._quoted_symbol(_BARE)
-        self._end = outer
-        self._at = after
+        self.end = outer
+        self.at = after
 
 
 _QUOTES: dict[str, Callable[[_Lexer], None]] = {
@@ -494,3 +494,368 @@ _QUOTES: dict[str, Callable[[_Lexer], None]] = {
     "$": _Lexer._unquoted_dollar,
     "`": _Lexer._backtick,
 }
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+class _Code:
+    """Commands in parentheses, or the whole script: words are collected until a command ends, then judged."""
+
+    def __init__(self, lexer: _Lexer, closing: str) -> None:
+        self._lexer = lexer
+        self._closing = closing
+        self._words: list[_Piece] = []
+        self._documents: list[_Heredoc] = []
+        #: One for each `case` that is open: True while its next words are patterns.
+        self._cases: list[bool] = []
+
+    def read(self) -> None:
+        """Up to and over the closing parenthesis."""
+        lexer = self._lexer
+        while lexer.at < lexer.end:
+            symbol = lexer.peek()
+            if symbol == ")" and self._closing and not self._in_pattern():
+                lexer.at += 1
+                break
+            self._step(symbol)
+        self._finish()
+
+    def _in_pattern(self) -> bool:
+        return bool(self._cases) and self._cases[-1]
+
+    def _step(self, symbol: str | int) -> None:
+        reader = _STEPS.get(symbol) if isinstance(symbol, str) else None
+        if reader is not None:
+            reader(self)
+        elif symbol == "\\" and self._lexer.peek(1) == "\n":
+            self._lexer.at += 2
+        else:
+            self._word()
+
+    def _blank(self) -> None:
+        self._lexer.at += 1
+
+    def _newline(self) -> None:
+        self._finish()
+        self._lexer.at += 1
+        documents, self._documents = self._documents, []
+        for document in documents:
+            self._lexer.heredoc_body(document)
+
+    def _comment(self) -> None:
+        lexer = self._lexer
+        while lexer.at < lexer.end and lexer.peek() != "\n":
+            lexer.place(_BARE)
+
+    def _operator(self) -> None:
+        """``;``, ``&`` and ``|``, single or double."""
+        lexer = self._lexer
+        symbol, following = lexer.peek(), lexer.peek(1)
+        if symbol == "&" and following == ">":
+            lexer.at += 1
+            self._redirection()
+            return
+        self._finish()
+        lexer.at += 1
+        if symbol == ";" and following in (";", "&"):
+            lexer.at += 1
+            if self._cases:
+                self._cases[-1] = True
+
+    def _open(self) -> None:
+        """``(``: a subshell, a function's parentheses, ``((`` or the beginning of a pattern."""
+        lexer = self._lexer
+        if self._in_pattern():
+            lexer.at += 1
+        elif lexer.peek(1) == "(" and (not self._words or self._words[0].text == "for"):
+            lexer.at += 2
+            lexer.arithmetic()
+        else:
+            lexer.at += 1
+            lexer.code(")")
+            self._finish()
+
+    def _close(self) -> None:
+        """The ``)`` of a pattern."""
+        self._lexer.at += 1
+        self._finish()
+        if self._cases:
+            self._cases[-1] = False
+
+    def _redirection(self) -> None:
+        """``<``, ``>`` and what belongs to them; a process substitution."""
+        lexer = self._lexer
+        if self._words and self._words[-1].text.isdigit() and str(lexer.peek(-1)).isdigit():
+            self._words.pop()
+        if lexer.peek(1) == "(":
+            lexer.at += 2
+            lexer.code(")")
+            self._words.append(_Piece("<()"))
+            return
+        if lexer.peek() == "<" and lexer.peek(1) == "<" and lexer.peek(2) != "<":
+            lexer.at += 2
+            self._documents.append(lexer.heredoc_start())
+            return
+        while lexer.peek() in ("<", ">", "&", "|"):
+            lexer.at += 1
+        while lexer.peek() in _BLANK:
+            lexer.at += 1
+        lexer.word()
+
+    def _word(self) -> None:
+        lexer = self._lexer
+        piece = lexer.word()
+        plain = "" if piece.quoted or piece.holes else piece.text
+        if plain == "esac" and self._cases and not self._words:
+            self._cases.pop()
+            return
+        if self._in_pattern():
+            return
+        if not self._words and plain == "[[":
+            self._test()
+        elif self._words or (plain not in _RESERVED and plain not in _CLOSERS):
+            self._words.append(piece)
+            if plain == "in" and len(self._words) == 3 and self._words[0].text == "case":
+                self._words = []
+                self._cases.append(True)
+
+    def _test(self) -> None:
+        """``[[ … ]]``."""
+        lexer = self._lexer
+        with lexer.refusing("in `[[ … ]]` (use `[ … ]`)"):
+            while lexer.at < lexer.end:
+                symbol = lexer.peek()
+                if symbol == "]" and lexer.peek(1) == "]":
+                    lexer.at += 2
+                    return
+                if isinstance(symbol, str) and symbol in _META:
+                    lexer.at += 1
+                elif lexer.word().text == "]]":
+                    return
+
+    def _finish(self) -> None:
+        """The command has ended: judge its words."""
+        words, self._words = self._words, []
+        if words and not self._in_pattern():
+            for piece, reason in _judge(words, self._lexer.assigned):
+                self._lexer.refuse(piece, reason)
+
+
+_STEPS: dict[str, Callable[[_Code], None]] = {
+    " ": _Code._blank,
+    "\t": _Code._blank,
+    "\r": _Code._blank,
+    "\n": _Code._newline,
+    "#": _Code._comment,
+    ";": _Code._operator,
+    "&": _Code._operator,
+    "|": _Code._operator,
+    "(": _Code._open,
+    ")": _Code._close,
+    "<": _Code._redirection,
+    ">": _Code._redirection,
+}
+
+
+# -- commands that read their arguments again --------------------------------------------------------------------------
+
+Refusal = tuple[_Piece, str]
+
+# fmt: off
+# Every argument is code, or names a variable whose subscript would be computed.
+_READS_ALL = frozenset({
+    "alias", "bind", "compgen", "complete", "declare", "eval", "function", "getopts", "let", "mapfile", "parallel",
+    "read", "readarray", "trap", "typeset", "unset", "watch",
+})
+# `NAME=value` is safe, a computed name is not.
+_ASSIGNERS = frozenset({"export", "local", "readonly"})
+# The shell reads the value of these again.
+_MAGIC = frozenset({
+    "BASHOPTS", "BASH_ARGV0", "BASH_ENV", "DIRSTACK", "ENV", "EPOCHSECONDS", "GROUPS", "HISTCMD", "LINENO", "OPTIND",
+    "PROMPT_COMMAND", "PS0", "PS1", "PS2", "PS3", "PS4", "RANDOM", "SECONDS", "SHELLOPTS", "SRANDOM",
+})
+# fmt: on
+_SHELLS = frozenset(["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "yash", "fish"])
+
+# Option letters whose argument is a program; options before it that take an argument of their own.
+_PROGRAM_OPTIONS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(_SHELLS, ("c", "oO")),
+    "python": ("c", "WX"),
+    "python3": ("c", "WX"),
+    "pypy3": ("c", "WX"),
+    "perl": ("eE", "I"),
+    "ruby": ("e", "rI"),
+    "node": ("ep", "r"),
+    "php": ("rBRE", "d"),
+    "lua": ("e", "l"),
+    "Rscript": ("e", ""),
+}
+_LONG_PROGRAM_OPTIONS = frozenset(["eval", "print", "expression", "source", "command", "execute"])
+# A command that runs another one: its own options that take an argument.
+_RUNNERS: dict[str, str] = {
+    "builtin": "",
+    "command": "",
+    "doas": "uC",
+    "env": "uCS",
+    "exec": "a",
+    "nohup": "",
+    "setsid": "",
+    "sudo": "ugpChrtTUD",
+}
+_OTHER_RUNNERS = frozenset(
+    ["chroot", "find", "flock", "ionice", "nice", "script", "stdbuf", "strace", "su", "time", "timeout", "xargs"]
+)
+_SSH_OPTIONS = "BbcDEeFIiJLlmOoPpQRSWw"
+
+
+def _judge(words: Sequence[_Piece], assigned: _Assigned) -> Iterator[Refusal]:
+    """The words of one simple command that cannot hold a value, each with the place in words."""
+    first = 0
+    while first < len(words) and (match := _ASSIGNMENT.match(words[first].text)):
+        yield from _judge_assignment(words[first], match[1], assigned)
+        first += 1
+    if first < len(words):
+        yield from _judge_command(words[first:], assigned)
+
+
+def _judge_assignment(piece: _Piece, name: str, assigned: _Assigned) -> Iterator[Refusal]:
+    if name in _MAGIC:
+        yield piece, f"as the value of {name}, which the shell reads again,"
+    assigned.pieces.append(piece)
+
+
+def _judge_command(words: Sequence[_Piece], assigned: _Assigned) -> Iterator[Refusal]:
+    head, rest = words[0], words[1:]
+    if head.holes:
+        subscript = "[" in head.text.partition(_HOLE)[0]
+        yield head, "in the subscript of an array" if subscript else "as the command's own name"
+        return
+    name = basename(head.text)
+    if name in _READS_ALL:
+        if name in ("declare", "typeset"):
+            assigned.notice(rest)
+        yield from ((piece, f"as an argument of `{name}`") for piece in rest)
+    elif name in _ASSIGNERS:
+        assigned.notice(rest)
+        yield from _judge_assigner(name, rest, assigned)
+    elif name in ("for", "select"):
+        yield from ((piece, f"as the variable of `{name}`") for piece in rest[:1])
+        assigned.pieces += rest[2:]
+    elif name in ("source", "."):
+        yield from ((piece, f"as the script of `{name}`") for piece in rest[:1])
+    elif name == "printf" and rest and rest[0].text.startswith("-v"):
+        yield from ((piece, "as an argument of `printf -v`") for piece in rest)
+    elif name in ("[", "test") and any(piece.text in ("-v", "-R") for piece in rest):
+        yield from ((piece, f"as an argument of `{name} -v`") for piece in rest)
+    else:
+        yield from _judge_program(name, rest, assigned)
+
+
+def _judge_assigner(name: str, rest: Sequence[_Piece], assigned: _Assigned) -> Iterator[Refusal]:
+    for piece in rest:
+        match = _ASSIGNMENT.match(piece.text)
+        if match:
+            yield from _judge_assignment(piece, match[1], assigned)
+        elif piece.holes:
+            yield piece, f"as a name of `{name}`"
+
+
+def _judge_program(name: str, rest: Sequence[_Piece], assigned: _Assigned) -> Iterator[Refusal]:
+    """Commands whose program is one of their arguments, and commands that run another one."""
+    if name in _RUNNERS or name in _OTHER_RUNNERS:
+        yield from _judge_runner(name, rest, assigned)
+    elif name in _PROGRAM_OPTIONS:
+        letters, taking = _PROGRAM_OPTIONS[name]
+        yield from ((piece, f"as the program of `{name}`") for piece in _option_programs(rest, letters, taking))
+    elif name in ("awk", "gawk", "mawk", "nawk"):
+        yield from ((piece, f"as the program of `{name}`") for piece in _first_or_option(rest, "e", "FvfliE", "fE"))
+    elif name in ("sed", "gsed"):
+        yield from ((piece, f"as the program of `{name}`") for piece in _first_or_option(rest, "e", "l", "f"))
+    elif name == "ssh":
+        after_host = list(_positionals(rest, _SSH_OPTIONS))[1:]
+        yield from ((piece, "in the command of `ssh`") for piece in after_host)
+
+
+def _judge_runner(name: str, rest: Sequence[_Piece], assigned: _Assigned) -> Iterator[Refusal]:
+    asks_only = name == "command" and any(piece.text in ("-v", "-V") for piece in rest[:1])
+    if name in _RUNNERS and not asks_only:
+        run = next((one for one in _positionals(rest, _RUNNERS[name]) if not _ASSIGNMENT.match(one.text)), None)
+        if run is not None and run.holes:
+            yield run, "as the command's own name"
+    if name in ("su", "script", "flock"):
+        yield from ((piece, f"as the program of `{name}`") for piece in _option_programs(rest, "c", "", stop=False))
+    for index, piece in enumerate(rest):
+        inner = "" if piece.holes else basename(piece.text)
+        if inner in _PROGRAM_OPTIONS or inner in _READS_ALL or inner in _READS_PROGRAM:
+            yield from _judge_command(rest[index:], assigned)
+            return
+
+
+_READS_PROGRAM = frozenset(["awk", "gawk", "mawk", "nawk", "sed", "gsed", "ssh", "source", "."])
+
+
+def _head(piece: _Piece) -> str:
+    """What stands before the first hole of a word."""
+    return piece.text.partition(_HOLE)[0]
+
+
+def _positionals(pieces: Sequence[_Piece], taking: str) -> Iterator[_Piece]:
+    """The first argument that is no option and belongs to none, and everything after it."""
+    skip = False
+    for index, piece in enumerate(pieces):
+        text = _head(piece)
+        if skip:
+            skip = False
+        elif text.startswith("-") and len(text) > 1:
+            skip = len(text) == 2 and text[1] in taking
+        else:
+            yield from pieces[index:]
+            return
+
+
+def _option_programs(pieces: Sequence[_Piece], letters: str, taking: str, *, stop: bool = True) -> Iterator[_Piece]:
+    """The arguments of the options that take a program; attached ones, too."""
+    expected = skip = False
+    for piece in pieces:
+        text = _head(piece)
+        if expected:
+            yield piece
+        if skip or (expected and not text.startswith("-")):
+            expected = skip = False
+            continue
+        expected = False
+        if not text.startswith(("-", "+")):
+            if stop:
+                return
+        elif text.startswith("--"):
+            if text[2:].partition("=")[0] in _LONG_PROGRAM_OPTIONS:
+                yield piece
+                expected = "=" not in text
+        elif any(letter in text[1:] for letter in letters):
+            yield piece
+            expected = not piece.holes
+        else:
+            skip = len(text) == 2 and text[1] in taking
+
+
+def _first_or_option(pieces: Sequence[_Piece], letters: str, taking: str, files: str) -> Iterator[_Piece]:
+    """The programs given by options, or else the first argument (of awk and sed), unless it comes from a file."""
+    options = list(_option_programs(pieces, letters, taking, stop=False))
+    yield from options
+    heads = [_head(piece) for piece in pieces]
+    if not options and not any(text[:1] == "-" and text[1:2] != "-" and text[-1:] in files for text in heads):
+        yield from list(_positionals(pieces, taking))[:1]
+
+
+class _Assigned:
+    """Assignments of the script; where a variable has the integer or the name attribute, bash reads them again."""
+
+    def __init__(self) -> None:
+        self.pieces: list[_Piece] = []
+        self.computed = False
+
+    def notice(self, options: Sequence[_Piece]) -> None:
+        """The arguments of ``declare`` and its like."""
+        flags = "".join(piece.text for piece in options if piece.text.startswith("-"))
+        self.computed = self.computed or "i" in flags or "n" in flags

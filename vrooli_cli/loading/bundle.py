@@ -40,6 +40,8 @@ from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
 DEEPEST_CALL = 16
 """Child runs inside each other (spec routine.md, ``routine``)."""
 MOST_FILES = 1000
+# Tools that higher floors lay over the registry while a swarm or a routine runs; a model may be given them.
+_OVERLAID = ("knowledge_search", "blackboard_")
 STDIN = "-"
 
 
@@ -79,10 +81,16 @@ class LoadedBundle:
         """The routine or swarm that was asked for."""
         return self.bundle.routine if isinstance(self.bundle, Bundle) else self.bundle.swarm
 
-    def place(self, problems: Collection[Problem], key: str = "") -> list[Problem]:
-        """Problems of one file (default: the main one) with their lines."""
-        source = self.sources.get(key or self.main)
-        return [source.place(problem) for problem in problems] if source else list(problems)
+    def place(self, problems: Iterable[Problem], key: str = "") -> list[Problem]:
+        """Problems that other floors found, with their lines.
+
+        The file is the one whose key a problem's ``file`` is, else that of ``key``, else the main one.
+        """
+        placed = []
+        for problem in problems:
+            source = None if problem.line else self.sources.get(problem.file or key or self.main)
+            placed.append(source.place(replace(problem, file="")) if source is not None else problem)
+        return placed
 
 
 def load_bundle(
@@ -443,7 +451,8 @@ class _Checker:
             for n, tool in enumerate(agent.tools):
                 self._tool(tool, (*agent.pointer, "tools", n))
             if agent.reference is not None:
-                self._file.children.append(agent.target)
+                if agent.target:
+                    self._file.children.append(agent.target)
                 call = ChildRoutine(agent.reference, agent.target, {})
                 hint = f"an agent's routine is given {', '.join(TASK_INPUTS)} and the swarm's inputs"
                 self._call(call, agent.pointer, (*agent.pointer, "routine"), given, hint)
@@ -459,6 +468,8 @@ class _Checker:
 
     def _tool(self, name: str, at: Pointer) -> None:
         if self._tools is None or name in self._tools or any(c in name for c in "*?["):
+            return
+        if name.startswith(_OVERLAID):
             return
         made = self._file.made
         servers = made.extras.get("mcp_servers", {}) if made is not None else {}

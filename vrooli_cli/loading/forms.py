@@ -422,6 +422,7 @@ INPUT = Form(
         "env": Key(IDENTIFIER, "The environment variable that it is read from when it is not given."),
         **{name: Key(shape, about) for name, (shape, about) in _KEYWORDS.items()},
     },
+    expected="a map such as {type: string}",
 )
 INPUTS = MapOf(
     INPUT, "a map of names and inputs", ID_PATTERN, "an input's name: letters, digits, _ and -, no digit first"
@@ -567,6 +568,7 @@ STEP = Form(
         ),
     },
     extra={"oneOf": [{"required": [action]} for action in ACTIONS]},
+    expected="a map with an `id` and an action",
 )
 
 DEFAULTS = Form(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, Literal, cast
 
-from vrooli_cli.errors import DefinitionError, Pointer, Problem
+from vrooli_cli.errors import ERROR_CODES, DefinitionError, Pointer, Problem
 from vrooli_cli.language.schema import check_schema, compile_schema
 from vrooli_cli.loading import forms
 from vrooli_cli.loading.shapes import Findings, any_of, found, label, shorten
@@ -631,6 +631,8 @@ class StepReader:
         # The steps in a group have the defaults themselves: the group would retry their retries.
         whole = isinstance(action, Group)
         retry, repeat, cache = made.get("retry"), made.get("repeat"), made.get("cache")
+        if retry is not None and "on" in retry:
+            self._check_codes(retry["on"], at)
         return Step(
             id=step_id,
             action=action,
@@ -659,6 +661,13 @@ class StepReader:
             limits=read_limits(made["allocation"]) if "allocation" in made else None,
             resources=made.get("resources", {}),
         )
+
+    def _check_codes(self, codes: tuple[str, ...], at: Pointer) -> None:
+        """A code may be a tool's own, but one that is almost one of ours is a slip."""
+        for n, code in enumerate(codes):
+            hint = "" if code in ERROR_CODES else self._findings.suggest(code, ERROR_CODES)
+            if hint:
+                self._findings.warn((*at, "retry", "on", n), f"no error of vrooli has the code {code}", hint)
 
     def _output_schema(self, made: Made, at: Pointer) -> Mapping[str, Any] | None:
         schema: Mapping[str, Any] | None = made.get("output_schema")

@@ -372,7 +372,7 @@ class RunMachine(RunState):
         node = self.nodes.get(address)
         if node is None or node.status is not RUNNING or node.inside is None or str(node.attempt) != attempt:
             return
-        limit = node.plan.step.timeout_ms or 0
+        limit = node.plan.timeout_ms or 0
         error = _error("STEP_TIMEOUT", f"the step took longer than {_span(limit)}", node.address, "tier2")
         self._halt_frame(node.inside, Halt("the step's time is up", hard=True, error=error))
 
@@ -796,12 +796,12 @@ class RunMachine(RunState):
             self._do(SetTimer(("duration", execution_id), at))
 
     def _watch_time(self, node: Node) -> None:
-        timeout = node.plan.step.timeout_ms
+        timeout = node.plan.timeout_ms
         if timeout is not None:
             self._do(SetTimer(("timeout", node.address, str(node.attempt)), self._now + timeout * 1_000_000))
 
     def _unwatch_time(self, node: Node) -> None:
-        if node.plan.step.timeout_ms is not None and node.inside is not None:
+        if node.plan.timeout_ms is not None and node.inside is not None:
             self._do(ClearTimer(("timeout", node.address, str(node.attempt))))
             if node.inside.is_routine and node.inside.run.plan.routine.limits.max_duration_ms is not None:
                 self._do(ClearTimer(("duration", node.inside.run.execution_id)))

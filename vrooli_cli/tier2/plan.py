@@ -122,6 +122,13 @@ class StepPlan:
     tool: Tool | None = None
 
     @property
+    def timeout_ms(self) -> int | None:
+        """The time-out of one attempt: the step's own, or the duration of its ``allocation`` if that is less."""
+        limits = self.step.limits
+        given = [self.step.timeout_ms, limits.max_duration_ms if limits is not None else None]
+        return min((limit for limit in given if limit is not None), default=None)
+
+    @property
     def label(self) -> str:
         """What the view shows beside the id."""
         action = self.step.action
@@ -289,6 +296,7 @@ class _RoutineCompiler:
         graph = GraphPlan(plans)
         self._shadowing(steps, level)
         edges = {step.id: {need for need in level.needs[step.id] if need in level.ids} for step in steps}
+        self._branches(steps, edges)
         _connect(graph, self._generations(steps, edges, level))
         return graph
 
@@ -300,6 +308,16 @@ class _RoutineCompiler:
                         (*step.pointer, "id"), f"the id {step.id!r} is also a step of {outer.name}", "rename one"
                     )
                     break
+
+    def _branches(self, steps: Sequence[Step], edges: Mapping[str, set[str]]) -> None:
+        """Branches are side by side: nothing in one may wait for another (spec routine.md, "Order")."""
+        branch_of = {step.id: step.branch for step in steps if step.branch}
+        for step in steps:
+            for need in edges[step.id] if step.branch else ():
+                other = branch_of.get(need, step.branch)
+                if other != step.branch and need not in step.after:  # what the file says itself, loading has refused
+                    message = f"{step.id!r} of the branch {step.branch!r} uses {need!r} of the branch {other!r}"
+                    self._problem(step.pointer, message, "branches run side by side; take one out of its branch")
 
     def _generations(
         self, steps: Sequence[Step], edges: dict[str, set[str]], level: _Level

@@ -252,7 +252,7 @@ class RunShell:
             "attempt": attempt,
             "strategy": step.strategy,
             "effects": step.effects,
-            "timeout_ms": step.timeout_ms,
+            "timeout_ms": plan.timeout_ms,
             "memory_mb": step.limits.max_memory_mb if step.limits is not None else None,
             "output_schema": step.output_schema,
             "resources": step.resources,

@@ -33,8 +33,8 @@ class Board:
 
     __slots__ = (
         "_at",
-        "_cursor",
         "_current",
+        "_cursor",
         "_starts",
         "_tally",
         "attempts",

@@ -277,6 +277,11 @@ def make_view(
     """The view that was asked for; with None, live on a terminal that can, plain elsewhere.
 
     Args:
+        kind: As ``--view`` says.
+        stream: Usually stderr.
+        plan: The graph, when there is one.
+        run_id: Shown beside the name; the first event's, when it is left out.
+        credit_limit: The root account's limit.
         level: -1 for ``-q``, 1 for ``-v``; a quiet run is never live.
         environ: ``TERM=dumb`` cannot be live; ``CI`` is plain unless live is asked for.
     """

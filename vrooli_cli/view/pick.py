@@ -16,7 +16,7 @@ from vrooli_cli.view.crew import Crew
 from vrooli_cli.view.screen import Bar, More, Place, Row, Screen, Speech, TeamPart
 from vrooli_cli.view.state import Failure, Node, ViewState, milliseconds
 from vrooli_cli.view.text import duration, line
-from vrooli_cli.view.told import Told
+from vrooli_cli.view.told import Told, told_of
 
 _SPEECHES = 2
 
@@ -77,7 +77,7 @@ def picture(state: ViewState, width: int, height: int, now: datetime) -> Screen:
 
 def _last(state: ViewState, wanted: int) -> tuple[Told, ...]:
     tail = state.tail
-    return tuple(tail[index] for index in range(max(0, len(tail) - wanted), len(tail)))
+    return tuple(told_of(tail[index]) for index in range(max(0, len(tail) - wanted), len(tail)))
 
 
 def _speeches(state: ViewState, rows: int) -> tuple[Speech, ...]:

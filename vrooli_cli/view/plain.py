@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, TextIO
 
 from rich.text import Text
 
 from vrooli_cli.model import events as e
 from vrooli_cli.model.plan import PlanSummary
-from vrooli_cli.view.board import COMPLETED, FAILED, RETRYING, RUNNING, SUSPENDED
+from vrooli_cli.view.board import FAILED, RETRYING, RUNNING, SUSPENDED
 from vrooli_cli.view.frame import COLOURS, Look, ascii_only
 from vrooli_cli.view.state import ViewState, parent_address
 from vrooli_cli.view.summary import final_summary

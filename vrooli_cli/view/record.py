@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from datetime import UTC, timedelta
 from io import StringIO
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -37,7 +37,13 @@ def record_svg(
 
     Args:
         events: In order, with their facts.
+        plan: The graph, when there is one.
+        path: The file to write.
+        width: Columns of the screen.
+        height: Rows of the screen; a picture that needs fewer is shorter.
         moment: The share of the run's time that has passed in the picture; 1 adds the summary below the last screen.
+        credit_limit: The limit beside the credits.
+        title: What stands in the window's frame.
     """
     state = ViewState(plan, credit_limit=credit_limit)
     first, last = events[0].timestamp, events[-1].timestamp
@@ -54,5 +60,11 @@ def record_svg(
     )
     for text in lines:
         console.print(text, soft_wrap=True)
-    svg = console.export_svg(title=title, code_format=_FONT_FACES.sub("", CONSOLE_SVG_FORMAT), unique_id="vrooli")
+    svg = console.export_svg(title=title, code_format=_template(), unique_id="vrooli")
     Path(path).write_text(svg, encoding="utf-8")
+
+
+def _template() -> str:
+    """Rich's own SVG without its web fonts: the reader's monospace font is used, and nothing is fetched."""
+    template: str = inspect.signature(Console.export_svg).parameters["code_format"].default
+    return _FONT_FACES.sub("", template)

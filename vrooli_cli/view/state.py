@@ -1,8 +1,8 @@
 """What the screen knows: a pure fold of events (engine.md (j)).
 
 :meth:`ViewState.apply` is called for every event, on the loop, so it looks nothing up by scanning and never raises;
-:func:`vrooli_cli.view.pick.picture` takes what is visible, and only that. Text from outside is made harmless where it enters
-(``view.text``); keys stay as they came, because they are looked up and never shown.
+:func:`vrooli_cli.view.pick.picture` takes what is visible, and only that. Text from outside is made harmless where it
+enters (``view.text``); keys stay as they came, because they are looked up and never shown.
 
 Addresses (engine.md (b)) say whose child a step is: ``group/inner``, ``fan[key]``, ``fan[key]/inner``, ``poll#3``,
 ``handlers.finally/f``, ``task:load/inner``. The first part is a *unit* of the :class:`~vrooli_cli.view.board.Board`;
@@ -34,7 +34,7 @@ from vrooli_cli.view.board import (
 )
 from vrooli_cli.view.crew import Crew
 from vrooli_cli.view.text import block, line
-from vrooli_cli.view.told import Told, reason_of, tell
+from vrooli_cli.view.told import WORDS_OF, Heard, reason_of
 
 FAILURES_KEPT = 50
 NOTES_KEPT = 200
@@ -59,47 +59,19 @@ class Node:
         note: What it is busy with, one line.
     """
 
-    __slots__ = (
-        "address",
-        "attempt",
-        "composite",
-        "credits",
-        "done",
-        "failed",
-        "label",
-        "name",
-        "note",
-        "owner",
-        "since",
-        "status",
-        "strategy",
-        "total",
-        "turn",
-        "unit",
-        "until",
-    )
+    # Defaults of the class: a step at work is made with four assignments, not seventeen.
+    status = RUNNING
+    composite = False
+    attempt = 1
+    strategy = label = note = ""
+    until: datetime | None = None
+    credits = done = failed = total = turn = 0
 
     def __init__(self, address: str, unit: int, owner: Node | None, at: datetime) -> None:
         self.address = address
         self.unit = unit
         self.owner = owner
         self.since = at
-        self.name = line(address, 120)
-        self.status = RUNNING
-        self.composite = False
-        self.attempt = 1
-        self.strategy = self.label = self.note = ""
-        self.until: datetime | None = None
-        self.credits = self.done = self.failed = self.total = self.turn = 0
-
-    def family(self) -> list[Node]:
-        """The composites around it, outermost first, and itself."""
-        chain: list[Node] = []
-        node: Node | None = self
-        while node is not None:
-            chain.append(node)
-            node = node.owner
-        return chain[::-1]
 
 
 class Failure:
@@ -161,13 +133,19 @@ def _whole(value: object) -> int:
     return min(value, 1 << 60) if type(value) is int and value > 0 else 0
 
 
+@lru_cache(1024)
+def _label(text: str) -> str:
+    """The name of a tool, a model or a strategy: few, and said again and again."""
+    return line(text, 60)
+
+
 @lru_cache(4096)
 def _static(address: str) -> str:
     return _KEYS_AND_TURNS.sub("", address)
 
 
 def parent_address(address: str) -> str:
-    """The composite that an address lies in: ``fan`` of ``fan[3]``, ``fan[3]`` of ``fan[3]/x``, ``poll`` of ``poll#2/x``.
+    """The composite around an address: ``fan`` of ``fan[3]``, ``fan[3]`` of ``fan[3]/x``, ``poll`` of ``poll#2/x``.
 
     Empty for a step of the root graph, a handler's own and a task's own graph: there is nobody who counts them.
     """
@@ -236,7 +214,7 @@ class ViewState:
         self.failures = 0
         self.asked: dict[str, str] = {}
         self.notes: dict[int, str] = {}
-        self.tail: deque[Told] = deque(maxlen=TAIL_KEPT)
+        self.tail: deque[Heard] = deque(maxlen=TAIL_KEPT)
         self.streams: dict[str, Stream] = {}
         self.crew: Crew | None = None
         self.dirty = True
@@ -251,26 +229,29 @@ class ViewState:
         if fact is None:
             return
         try:
-            fold = _FOLDS.get(type(fact))
+            kind, at = type(fact), event.timestamp
+            fold = _FOLDS.get(kind)
             if fold is not None:
-                fold(self, fact, event.timestamp)
-            told = tell(event, fact)
-            if told is not None and (fact.execution_id == self.root or not self._said_already(told.type)):
-                self.tail.append(told)
-            self.seen = event.timestamp
+                fold(self, fact, at)
+            words_of = WORDS_OF.get(kind)
+            if words_of is not None and (fact.execution_id == self.root or not self._said_already(fact.type)):
+                words = words_of(fact)
+                if words is not None:
+                    self.tail.append((at, kind, words))
+            self.seen = at
             self.dirty = True
         except Exception:  # a view cannot disturb a run: one odd event is not shown
             self.ignored += 1
 
     def _said_already(self, kind: str) -> bool:
         """True for news of a child run that a line of its parent says as well."""
-        return kind.startswith("batch/") or (self.crew is not None and kind.startswith("routine/"))
+        return kind.startswith("tier2/batch/") or (self.crew is not None and kind.startswith("tier2/routine/"))
 
     def elapsed_ms(self, now: datetime) -> int:
         """Milliseconds since the start, up to the end."""
         if self.started is None:
             return 0
-        return max(0, _ms(((self.ended or now) - self.started)))
+        return max(0, _ms((self.ended or now) - self.started))
 
     def planned(self, address: str) -> PlannedStep | None:
         """What the plan says of the step at an address, at any depth."""
@@ -287,20 +268,15 @@ class ViewState:
         if address.startswith("handlers."):
             return -1
         if address.startswith("task:"):
-            return self._task(address[5:].partition("/")[0].partition("@")[0])
-        unit = self.board.find(address)
-        if unit >= 0:
-            return unit
+            return self._known(address[5:].partition("/")[0].partition("@")[0])
         match = _ROOT_PART.match(address)
-        root = match[0] if match else address
-        unit = self.board.find(root)
-        return unit if unit >= 0 else self.board.add(root)
+        return self._known(match[0] if match else address)
 
-    def _task(self, task_id: str) -> int:
-        unit = self.board.find(task_id)
-        return unit if unit >= 0 else self.board.add(task_id)
+    def _known(self, name: str) -> int:
+        unit = self.board.find(name)
+        return unit if unit >= 0 else self.board.add(name)
 
-    def _own_unit(self, address: str) -> int:
+    def _own(self, address: str) -> int:
         """The unit that *is* this address, or -1 when it lies inside of one."""
         unit = self.board.find(address)
         if unit >= 0 or "/" in address or "[" in address or ":" in address or address.startswith("handlers."):
@@ -308,82 +284,95 @@ class ViewState:
         return self.board.add(address)
 
     def _owner(self, address: str, at: datetime) -> Node | None:
-        outer = "" if self.board.find(address) >= 0 else parent_address(address)
+        outer = parent_address(address)
         if not outer:
             return None
         return self.groups.get(outer) or self._open(outer, at)
 
+    def _node(self, address: str, own: int, at: datetime) -> Node:
+        if own >= 0:
+            return Node(address, own, None, at)
+        owner = self._owner(address, at)
+        return Node(address, owner.unit if owner is not None else self._unit(address), owner, at)
+
     def _open(self, address: str, at: datetime) -> Node:
         """A composite step has begun: by its own event, or because something inside it did."""
         node = self.groups.get(address)
+        own = self._own(address)
         if node is None:
-            node = self.running.get(address) or self._node(address, at)
+            node = self.running.get(address) or self._node(address, own, at)
             node.composite = True
+            planned = self.planned(address)
+            if planned is not None:
+                node.label = line(planned.label, 60)
+            node.total = node.total or self._inside(address, planned)
             self.groups[address] = node
-            node.total = node.total or self._inside(address)
         if address not in self.running:
             node.status, node.since = RUNNING, at
             self.running[address] = node
             self.parked.pop(address, None)
-        unit = self._own_unit(address)
-        if unit >= 0:
-            self.board.move(unit, RUNNING)
+        if own >= 0:
+            self.board.move(own, RUNNING)
         return node
 
-    def _inside(self, address: str) -> int:
-        planned = self.planned(address)
+    def _inside(self, address: str, planned: PlannedStep | None) -> int:
+        """The children of a group or child routine; a loop's are counted by its own event."""
         if self.plan is None or (planned is not None and planned.loop and not address.endswith("]")):
             return 0
         graph = self.plan.nested.get(_static(address))
         return len(graph.steps) if graph else 0
 
-    def _node(self, address: str, at: datetime) -> Node:
-        owner = self._owner(address, at)
-        node = Node(address, owner.unit if owner is not None else self._unit(address), owner, at)
-        planned = self.planned(address)
-        if planned is not None:
-            node.strategy, node.label = line(planned.strategy, 20), line(planned.label, 60)
-        return node
-
     def _at_work(self, address: str, at: datetime) -> Node:
+        own = self._own(address)
         node = self.running.get(address)
         if node is None:
-            node = self.parked.pop(address, None) or self._node(address, at)
+            node = self.parked.pop(address, None) if self.parked else None
+            if node is None:
+                node = self._node(address, own, at)
+            else:
+                node.status, node.since, node.until, node.note = RUNNING, at, None, ""
             self.running[address] = node
-        node.status, node.since, node.until, node.note = RUNNING, at, None, ""
-        unit = self._own_unit(address)
-        if unit >= 0:
-            self.board.move(unit, RUNNING)
+        else:
+            node.since, node.until, node.note = at, None, ""
+        if own >= 0:
+            self.board.move(own, RUNNING)
         return node
 
     def _park(self, address: str, status: int, at: datetime) -> Node:
-        node = self.running.pop(address, None) or self.parked.get(address) or self._node(address, at)
+        own = self._own(address)
+        node = self.running.pop(address, None) or self.parked.get(address)
+        if node is None:
+            node = self._node(address, own, at)
         node.status, node.since = status, at
         self.parked[address] = node
-        unit = self._own_unit(address)
-        if unit >= 0:
-            self.board.move(unit, status)
+        if own >= 0:
+            self.board.move(own, status)
         return node
 
     def _end(self, address: str, status: int, at: datetime, attempts: int = 0, ms: int = 0) -> int:
         """A step's verdict; its unit when it is one, else -1."""
-        node = self.running.pop(address, None) or self.parked.pop(address, None)
-        self.streams.pop(address, None)
-        self.asked.pop(address, None)
-        if status == COMPLETED:
+        node = self.running.pop(address, None)
+        if node is None and self.parked:
+            node = self.parked.pop(address, None)
+        if self.streams:
+            self.streams.pop(address, None)
+        if self.asked:
+            self.asked.pop(address, None)
+        if self.groups and status == COMPLETED:
             self.groups.pop(address, None)
+        own = self._own(address)
+        if own >= 0:
+            board = self.board
+            board.attempts[own], board.duration[own] = _whole(attempts), _whole(ms)
+            board.move(own, status)
+            return own
         owner = node.owner if node is not None else self._owner(address, at)
         if owner is not None:
             if status == FAILED:
                 owner.failed += 1
             else:
                 owner.done += 1
-        unit = self._own_unit(address)
-        if unit >= 0:
-            board = self.board
-            board.attempts[unit], board.duration[unit] = _whole(attempts), _whole(ms)
-            board.move(unit, status)
-        return unit
+        return own
 
     def _note(self, unit: int, text: str) -> None:
         if unit >= 0 and text and len(self.notes) < NOTES_KEPT:
@@ -512,14 +501,15 @@ class ViewState:
         address = fact.step_id
         base = _base(address)
         node = self._at_work(base, at)
-        node.attempt = _whole(fact.attempt)
+        if fact.attempt != 1:
+            node.attempt = _whole(fact.attempt)
         if base is not address:
             node.turn = _turn(address)
         label = fact.model or fact.tool_name
         if label:
-            node.label = line(label, 60)
+            node.label = _label(label)
         if fact.strategy:
-            node.strategy = line(fact.strategy, 20)
+            node.strategy = _label(fact.strategy)
 
     def _execution_over(
         self, fact: e.ExecutionCompleted | e.ExecutionFailed | e.ExecutionCancelled, at: datetime
@@ -632,12 +622,12 @@ class ViewState:
         self._the_crew().violated(fact.agent_id, fact.norm, fact.reason)
 
     def _task_assigned(self, fact: e.TaskAssigned | e.TaskReassigned, at: datetime) -> None:
-        self._task(fact.task_id)
+        self._known(fact.task_id)
         self._the_crew().assign({fact.task_id: fact.agent_id})
 
     def _task_started(self, fact: e.TaskStarted, at: datetime) -> None:
         crew = self._the_crew()
-        unit = self._task(fact.task_id)
+        unit = self._known(fact.task_id)
         crew.takes(fact.agent_id, fact.task_id, at)
         self.board.attempts[unit] = _whole(fact.attempt)
         self.board.move(unit, RUNNING)
@@ -655,14 +645,14 @@ class ViewState:
 
     def _task_ended(self, fact: e.TaskCompleted | e.TaskFailed, status: int) -> int:
         self._the_crew().leaves(fact.agent_id, fact.task_id)
-        unit = self._task(fact.task_id)
+        unit = self._known(fact.task_id)
         self.board.duration[unit] = _whole(fact.duration_ms)
         self.board.move(unit, status)
         return unit
 
     def _task_reassigned(self, fact: e.TaskReassigned, at: datetime) -> None:
         self._task_assigned(fact, at)
-        self.board.move(self._task(fact.task_id), WAITING)
+        self.board.move(self._known(fact.task_id), WAITING)
         if self.failed.pop(fact.task_id, None) is not None:
             self.failures -= 1
 

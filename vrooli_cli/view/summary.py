@@ -31,8 +31,12 @@ def final_summary(
     """The lines that a run leaves behind.
 
     Args:
+        state: What the events said.
         result: The ExecutionResult on the wire; without one, what the events said.
         hint: The command that goes on; None names ``vrooli resume`` or ``vrooli approve``, ``""`` names nothing.
+        look: What the terminal can show.
+        width: Its columns; lines are cut there, but never below 60.
+        now: For the time of a run that has not ended.
     """
     look = look or Look()
     status = str((result or {}).get("status") or state.status)

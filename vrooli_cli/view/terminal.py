@@ -124,14 +124,18 @@ class Scribe:
             try:
                 left = left[os.write(fd, left) :]
             except BlockingIOError:  # a child made the shared terminal non-blocking
-                select.select([], [fd], [], 1.0)
+                _takes(fd, 1000)
 
     def try_write(self, text: str) -> None:
         """Write a few bytes if the terminal takes them at once: for the way out, when nothing may be waited for."""
-        if self.fd is None:
+        if self.fd is None or (not self.dead and _takes(self.fd, 0)):
             self.write(text)
-        elif not self.dead and select.select([], [self.fd], [], 0)[1]:
-            self.write(text)
+
+
+def _takes(fd: int, timeout_ms: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(timeout_ms))
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

@@ -1,8 +1,8 @@
-"""Text from outside made harmless, and the small words of the screen: cut to cells, durations, counts.
+r"""Text from outside made harmless, and the small words of the screen: cut to cells, durations, counts.
 
 Names, messages, prompts and what models say are data. A control character, a bidirectional override or an invisible
-letter in them must neither move the cursor nor hide what is written, so each becomes its escape (``\\x1b``,
-``\\u202e``) and is seen. Markup needs nothing: no text from outside is ever parsed as markup (``rich.text.Text``).
+letter in them must neither move the cursor nor hide what is written, so each becomes its escape (``\x1b``,
+``\u202e``) and is seen. Markup needs nothing: no text from outside is ever parsed as markup (``rich.text.Text``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def line(value: object, limit: int = LINE_LIMIT) -> str:
 
 
 def block(text: str) -> str:
-    """Harmless text that keeps its line ends, for text that streams; tabs become spaces, ``\\r\\n`` one line end."""
+    r"""Harmless text that keeps its line ends, for text that streams; tabs become spaces, ``\r\n`` one line end."""
     text = text.replace("\r\n", "\n").replace("\t", "    ")
     return _tamed(_ODD_IN_BLOCK.sub(_replace, text))
 
@@ -131,7 +131,7 @@ def _fold(source: str, width: int) -> list[str]:
 
 
 def duration(ms: int, *, whole: bool = False) -> str:
-    """``12ms``, ``1.2s``, ``3m04s``, ``2h05m``, ``3d04h``; ``whole`` gives seconds without a part, for what still runs."""
+    """``12ms``, ``1.2s``, ``3m04s``, ``2h05m``, ``3d04h``; ``whole``: no parts of seconds, for what still runs."""
     if ms < 0:
         ms = 0
     if whole and ms < 60_000:

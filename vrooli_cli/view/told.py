@@ -1,6 +1,6 @@
 """What an event says in one line: a verb, whom it is about, a time and a few words; for the tail and for ``plain``.
 
-:func:`tell` is called for every event that is shown, so it takes what is there and formats nothing. What is left out
+The words of an event are taken when it happens, which is cheap, and become text when they are shown. What is left out
 (`ledger/*`, `execution/completed`, `tool/*` of a written step…) says nothing that another line does not say as well.
 """
 
@@ -19,7 +19,7 @@ ALERT = 9
 """A mark beside the states of a step: something to look at that is nobody's state."""
 
 Words = tuple[int, object, int, object]
-"""(mark, subject, milliseconds or -1, what else there is to say)."""
+"""(mark, subject, milliseconds or -1, what else there is to say: a text, or a tuple of its words)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,29 @@ class Told:
     detail: str
 
 
+Heard = tuple[datetime, type[e.Event], Words]
+"""An event that says something, as it is kept: nothing is formatted or escaped before it is shown."""
+
+
+def told_of(heard: Heard) -> Told:
+    """An event that was kept, in one harmless line."""
+    at, kind, (mark, subject, ms, detail) = heard
+    ms = ms if type(ms) is int else -1
+    name = kind.type if kind.tier is None else kind.type[6:]
+    return Told(at, kind.tier or "", name, mark, line(subject, 100), ms, _sentence(detail))
+
+
 def tell(event: e.ExecutionEvent, fact: e.Event) -> Told | None:
     """The event in one line, or None when it has nothing to tell a person."""
-    words = _WORDS.get(type(fact))
-    if words is None:
-        return None
-    said = words(fact)
-    if said is None:
-        return None
-    mark, subject, ms, detail = said
-    ms = ms if type(ms) is int else -1
-    kind = fact.type if fact.tier is None else fact.type[6:]
-    return Told(event.timestamp, fact.tier or "", kind, mark, line(subject, 100), ms, line(detail) if detail else "")
+    words_of = WORDS_OF.get(type(fact))
+    words = words_of(fact) if words_of is not None else None
+    return told_of((event.timestamp, type(fact), words)) if words is not None else None
+
+
+def _sentence(detail: object) -> str:
+    if isinstance(detail, tuple):
+        detail = " ".join(str(part) for part in detail if part)
+    return line(detail) if detail else ""
 
 
 def reason_of(error: object) -> tuple[str, str]:
@@ -77,9 +88,8 @@ def _step_failed(f: e.StepFailed) -> Words:
 
 
 def _started(f: e.ExecutionStarted) -> Words:
-    what = f.model or f.tool_name or ""
-    tries = f"attempt {f.attempt}" if f.attempt > 1 else ""
-    return RUNNING, f.step_id, -1, " ".join(part for part in (f.strategy or "", what, tries) if part)
+    tries = f"attempt {f.attempt}" if f.attempt > 1 else None
+    return RUNNING, f.step_id, -1, (f.strategy, f.model or f.tool_name, tries)
 
 
 def _tool_called(f: e.ToolCalled) -> Words | None:
@@ -105,7 +115,7 @@ def _names(values: Mapping[str, Any]) -> str:
     return ", ".join(list(values)[:8])
 
 
-_WORDS: dict[type[e.Event], Callable[[Any], Words | None]] = {
+WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
     e.RoutineStarted: lambda f: (RUNNING, f.routine, -1, f"{f.step_count} step{'' if f.step_count == 1 else 's'}"),
     e.RoutineCompleted: lambda f: (COMPLETED, f.routine, f.duration_ms, ""),
     e.RoutineFailed: lambda f: (FAILED, f.routine, f.duration_ms, _failure(f.error)),

@@ -179,4 +179,4 @@ def _pysat(module: str) -> Any:
         return import_module(f"pysat.{module}")
     except ImportError:
         message = "allocating agents to an organisation needs the package python-sat: pip install python-sat"
-        raise VrooliError(message, code="TEAM_INFEASIBLE", tier="tier1") from None
+        raise VrooliError(message, tier="tier1") from None
