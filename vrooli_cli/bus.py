@@ -138,7 +138,8 @@ class EventBus:
                 for channel in list(self._channels.values()):
                     with suppress(StoreError):
                         await channel.committed()
-                await asyncio.gather(*[subscriber.caught_up() for subscriber in self._subscribers.values()])
+                behind = [subscriber.caught_up() for subscriber in self._subscribers.values()]
+                await asyncio.gather(*[done for done in behind if done is not None])
         except TimeoutError:
             return False
         return True
@@ -845,13 +846,13 @@ class _Subscriber:
                 loop = asyncio.get_running_loop()
                 self._task = loop.create_task(self._work(), name=f"subscriber:{self.name}")
 
-    async def caught_up(self) -> None:
-        """Return once everything that is queued now is handled; at once when the handler itself asks."""
+    def caught_up(self) -> asyncio.Future[None] | None:
+        """Done once everything that is queued now is handled; None when it is, or when the handler itself asks."""
         if self._done >= self._put or self._task is None or self._task is asyncio.current_task():
-            return
-        done = asyncio.get_running_loop().create_future()
+            return None
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((self._put, done))
-        await done
+        return done
 
     async def stop(self) -> None:
         """Drop what is queued and end the task."""

@@ -7,8 +7,8 @@ from typing import Final
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
-        # The hot path: one row a commit; `data` is `n` events, one JSON object a line. The row's number is the run's key
-        # and the first event's number (`place` below), so a run's rows lie together in order and no index is written:
+        # The hot path: one row a commit; `data` is `n` events, one JSON object a line. The row number is the run key
+        # and the number of the first event (`place` below), so rows of a run lie together in order without an index:
         # an index is a second page a commit, half the price again.
         "CREATE TABLE log(place INTEGER PRIMARY KEY, n INTEGER NOT NULL, data BLOB NOT NULL)",
         # Cold: written at a run's start, at a change of status and at its end. What is large stands last.

@@ -16,10 +16,10 @@ from typing import Any
 
 from vrooli_cli.errors import ExpressionError, did_you_mean
 from vrooli_cli.language import filters
-from vrooli_cli.language.values import BITS, Budget, Missing, MissingName, describe, lookup, text_of, too_large
+from vrooli_cli.language.values import BITS, OUTPUT, Budget, Missing, MissingName, describe, lookup, text_of, too_large
 
 NODES = 200  # of one expression (spec engine.md (i))
-DEPTH = 60  # of one expression's tree
+DEPTH = 100  # of one expression's tree
 ALL_NODES = 20_000  # of one text with all its expressions
 
 Node = Any
@@ -29,12 +29,13 @@ Node = Any
 class Evaluator:
     """One evaluation: the names it sees, the variables of its loops, and its budget."""
 
-    __slots__ = ("budget", "locals", "names")
+    __slots__ = ("budget", "locals", "names", "written")
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         self.names = names
         self.locals: dict[str, Any] = {}
         self.budget = Budget()
+        self.written = 0  # letters of a template's text so far
 
     def value(self, node: Node) -> Any:
         """What an expression comes to; raises ExpressionError when it is missing."""
@@ -317,7 +318,10 @@ def _positive(run: Evaluator, node: Node) -> Any:
 def _output(run: Evaluator, node: Node, out: list[str]) -> None:
     for part in node.nodes:
         text = part.data if type(part).__name__ == "TemplateData" else text_of(run.value(part))
+        run.written += len(text)
         run.budget.charge(len(text))
+        if run.written > OUTPUT:
+            too_large()
         out.append(text)
 
 

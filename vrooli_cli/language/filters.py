@@ -425,16 +425,16 @@ def _reverse(budget: Budget, value: Any) -> Any:
     return _list(budget, value)[::-1]
 
 
-def _round(_: Budget, value: Any, precision: Any = 0, method: Any = "common") -> float:
+def _round(_: Budget, value: Any, precision: Any = 0, method: Any = "common") -> int | float:
     """A number with ``precision`` digits after the point; method ``common``, ``ceil`` or ``floor``."""
     number, digits = _number(value), _whole(precision, -300, 300, "the precision")
     if method == "common":
-        return round(float(number), digits)
+        return round(number, digits)
     if method not in ("ceil", "floor"):
         raise ExpressionError("round: the method must be 'common', 'ceil' or 'floor'")
     scaled = float(number) * 10.0**digits
     whole = scaled // 1 if method == "floor" else -(-scaled // 1)
-    return whole / 10.0**digits
+    return float(whole / 10.0**digits)
 
 
 def _slice(budget: Budget, value: Any, slices: Any, fill_with: Any = None) -> list[list[Any]]:

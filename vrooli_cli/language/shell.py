@@ -161,7 +161,7 @@ def compile_command(
 
 def _refusal(expression: Expression, place: str, pointer: Pointer) -> Problem:
     told = repr(expression)
-    message = f"{told} cannot stand {place} of a string command"
+    message = f"in a string command, {told} cannot stand {place}"
     env = f'write `env: {{VALUE: "{told}"}}` beside `command` and "$VALUE" in it'
     argv = f'or give the arguments as a list: `command: [PROGRAM, "{told}"]`'
     return Problem(pointer, message, f"{env}, {argv}")
@@ -226,7 +226,7 @@ class _Lexer:
             self.code("")
         if self.assigned.computed:
             for piece in self.assigned.pieces:
-                self.refuse(piece, "in an assignment beside `declare -i` or `-n`, where the shell computes it,")
+                self.refuse(piece, "in an assignment beside `declare -i` or `-n`, where the shell computes it")
 
     # -- small steps --
 
@@ -721,7 +721,7 @@ def _judge(words: Sequence[_Piece], assigned: _Assigned) -> Iterator[Refusal]:
 
 def _judge_assignment(piece: _Piece, name: str, assigned: _Assigned) -> Iterator[Refusal]:
     if name in _MAGIC:
-        yield piece, f"as the value of {name}, which the shell reads again,"
+        yield piece, f"as the value of {name}, which the shell reads again"
     assigned.pieces.append(piece)
 
 
@@ -792,7 +792,7 @@ def _judge_runner(name: str, rest: Sequence[_Piece], assigned: _Assigned) -> Ite
             return
 
 
-_READS_PROGRAM = frozenset(["awk", "gawk", "mawk", "nawk", "sed", "gsed", "ssh", "source", "."])
+_READS_PROGRAM = frozenset(["awk", "gawk", "mawk", "nawk", "sed", "gsed", "ssh"])
 
 
 def _head(piece: _Piece) -> str:

@@ -8,7 +8,7 @@ from vrooli_cli.model.run import ExecutionResult, ExecutionStatus, TierExecution
 
 
 class TierCommunicationInterface(Protocol):
-    """A tier as its callers see it; each tier's ``execute`` also takes the live handles (``scope``) beside the request."""
+    """A tier as its callers see it; ``execute`` of a tier takes live handles (``scope``) beside the request, too."""
 
     async def execute(self, request: TierExecutionRequest) -> ExecutionResult:
         """Do what is asked. A failure is a result, never an exception; only a cancel from outside propagates."""

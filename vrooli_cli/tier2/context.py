@@ -212,7 +212,7 @@ def _one_input(declared: Input, given: Mapping[str, Any], environ: Mapping[str, 
     name = declared.name
     if name in given:
         value = given[name]
-    elif declared.env is not None and declared.env in environ:
+    elif declared.env is not None and environ.get(declared.env):
         value = coerce_text(environ[declared.env], declared.schema)
     elif declared.has_default:
         return declared.default

@@ -217,7 +217,10 @@ class RunShell:
         try:
             scope = self._scope_of(node)
             call = self._render(node, address, order.attempt)
-            return await self._runner.attempt(call, scope)
+            if scope.slots is None:
+                return await self._runner.attempt(call, scope)
+            async with scope.slots:
+                return await self._runner.attempt(call, scope)
         except VrooliError as error:
             return Outcome.failed(error, step=node.address)
         except asyncio.CancelledError:

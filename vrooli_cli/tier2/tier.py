@@ -7,7 +7,7 @@ started, so that a view, files and signals can be attached to it first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vrooli_cli.bus import Channel
@@ -278,6 +278,32 @@ class RunStateMachine:
         prepared = PreparedRun(plan, machine, shell, opened, context, self._tracker, allocation, resumed)
         self._active[context.execution_id] = prepared
         return prepared
+
+    def child(
+        self,
+        plan: RoutinePlan,
+        execution_id: str,
+        inputs: Mapping[str, Any],
+        *,
+        address: str,
+        parent_execution_id: str,
+        channel: Channel,
+        scope: Scope,
+        narrow: Callable[[RunContext, Scope], Scope],
+        options: MachineOptions,
+        blackboard: BlackboardManager,
+        log: Sequence[tuple[Event, int]] = (),
+    ) -> RunShell:
+        """A task of a swarm: a run of its own in the root's log, under ``address`` (``task:load``).
+
+        Its events carry ``execution_id``, the addresses of its steps begin with ``address/``. The caller starts it with
+        ``RunStarted`` (or ``Resumed`` after a ``log``) and reads its machine's ``status``, ``result`` and ``error``.
+        """
+        options = replace(options, parent_execution_id=parent_execution_id, parent_step_id=address)
+        machine = RunMachine(plan, execution_id, inputs, options, address=address, blackboard=blackboard)
+        for fact, at in log:
+            machine.evolve(fact, at)
+        return RunShell(machine, channel, self.runner, scope, narrow)
 
     async def execute(self, request: TierExecutionRequest, *, scope: Scope | None = None) -> ExecutionResult:
         """Run a routine; every failure is a result. See :meth:`prepare` for what is refused (``status: failed``)."""

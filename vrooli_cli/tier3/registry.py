@@ -9,10 +9,10 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from vrooli_cli.errors import DefinitionError, Problem, ToolError, VrooliError, did_you_mean
-from vrooli_cli.gate import ToolTraits, traits_of
+from vrooli_cli.gate import Action, Admission, ToolTraits, traits_of
 from vrooli_cli.language.schema import Schema, Violation, compile_schema
 from vrooli_cli.model.events import Event
-from vrooli_cli.model.run import Effects
+from vrooli_cli.model.run import EFFECTS_ORDER, Effects
 from vrooli_cli.tier3.processes import Command, Finished
 from vrooli_cli.tier3.scope import Scope, ToolInvocation
 
@@ -115,6 +115,24 @@ class ToolContext:
         known = self.call.admission.paths.get(parameter)
         return known if known is not None else join(self.scope.folder, value)  # noqa: PTH118 - `..` and links stay
 
+    async def admit(self, parameters: Mapping[str, Any]) -> Admission:
+        """Ask the gate again, for what this call turns out to do beside (a redirect); raises what it refuses with."""
+        scope, call = self.scope, self.call
+        tool: Tool = scope.tools.require(call.tool)
+        effects = tool.effects_for(parameters)
+        action = Action(
+            execution_id=scope.execution_id,
+            address=call.address,
+            tool=tool.traits,
+            parameters=parameters,
+            effects=max(effects, call.effects, key=EFFECTS_ORDER.__getitem__),
+            written=call.written,
+            agent=call.agent,
+            folder=scope.folder,
+            roots=scope.roots,
+        )
+        return await scope.gate.admit(action, scope.policy, scope.emit)
+
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a blocking function in a thread; a cancel ends it as far as Python can."""
         return await self._work.in_thread(self, function, *arguments)
@@ -207,11 +225,10 @@ class Tool:
         return traits
 
     def plain(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The parameters as plain data: an expression or a script that is carried as an object becomes its text."""
-        if not self.expressions and self.traits.command not in params:
+        """The parameters as schema, gate and log see them: an expression that the tool evaluates becomes its text."""
+        if not self.expressions:
             return params
-        carried = {*self.expressions, self.traits.command}
-        return {key: _text_form(value) if key in carried else value for key, value in params.items()}
+        return {key: _text_form(value) if key in self.expressions else value for key, value in params.items()}
 
     def validate(self, params: Mapping[str, Any]) -> None:
         """Raises ToolError ``PARAMETER_INVALID`` that names every violation."""
@@ -237,7 +254,7 @@ class Tool:
 
 
 def _text_form(value: Any) -> Any:
-    """What a schema and a reader of the log see of a carried expression or script."""
+    """What a schema and a reader of the log see of a bound expression."""
     if isinstance(value, list):
         return [_text_form(one) for one in value]
     if isinstance(value, str | int | float | Mapping) or value is None:

@@ -160,6 +160,8 @@ class Scope:
         synced: Returns once the log would survive a power loss; awaited before a ``once`` effect.
         cancelled: Set when the attempt is to stop; blocking tools look at it.
         memory: What the commands of this run use together, and its limit.
+        slots: Shared by the runs of a swarm: what all of them together may have at work. None: the run's own count is
+            enough.
         strategies: The levels of ``policy: {strategies: …}``, as :meth:`Gate.admit_strategy` takes them.
     """
 
@@ -183,6 +185,7 @@ class Scope:
     synced: Callable[[], Awaitable[None]] = _durable
     cancelled: asyncio.Event | None = None
     memory: MemoryMeter | None = None
+    slots: asyncio.Semaphore | None = None
     strategies: tuple[tuple[str, Mapping[str, str]], ...] = ()
     user_id: str = ""
     correlation_id: str = ""

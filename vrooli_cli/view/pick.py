@@ -6,7 +6,6 @@ or for a person, then what comes next and what has just ended; the rest is count
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
@@ -194,18 +193,15 @@ class Chooser:
         state, board = self.state, self.board
         name, status = board.names[unit], board.status[unit]
         node = state.running.get(name) or state.parked.get(name) or state.groups.get(name)
-        base = self._live_row(node, name) if node is not None else self._still_row(unit, name)
-        return replace(
-            base,
-            status=status,
-            name=line(name, 120),
-            depth=0,
-            credits=board.credits[unit],
-            attempt=max(base.attempt, board.attempts[unit]),
-            note=base.note or self._why(unit, name, status),
-            ms=board.duration[unit] if status in (COMPLETED, FAILED) else base.ms,
-            live=base.live and status == RUNNING,
-        )
+        row = self._live_row(node, name) if node is not None else self._still_row(unit, name)
+        row.status, row.name, row.depth = status, line(name, 120), 0
+        row.credits = board.credits[unit]
+        row.attempt = max(row.attempt, board.attempts[unit])
+        row.note = row.note or self._why(unit, name, status)
+        if status in (COMPLETED, FAILED):
+            row.ms = board.duration[unit]
+        row.live = row.live and status == RUNNING
+        return row
 
     def _why(self, unit: int, name: str, status: int) -> str:
         if status == FAILED and (failure := self.state.failed.get(name)) is not None:
@@ -238,8 +234,9 @@ class Chooser:
 
     def _live_row(self, node: Node, name: str) -> Row:
         row = self._node_row(node)
-        crew = self.state.crew
-        return row if crew is None else replace(row, label=self._task_row(crew, name).label)
+        if self.state.crew is not None:
+            row.label = self._task_row(self.state.crew, name).label
+        return row
 
     def _node_row(self, node: Node) -> Row:
         planned = self.state.planned(node.address)
@@ -307,7 +304,8 @@ class Chooser:
                 out.append(Bar(batch + 1, len(board.span(batch)), tuple(board.tally(batch))))
                 number = 0
             last = batch
-            out.append(replace(self.units[unit], batch=number))
+            self.units[unit].batch = number
+            out.append(self.units[unit])
             out.extend(self.children.get(unit, ()))
         out.extend(self.children.get(-1, ()))
         return tuple(out)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from vrooli_cli.view.told import Told
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Row:
-    """A step or task, or something at work inside of one (``depth`` 1).
+    """A step or task, or something at work inside of one (``depth`` 1); changed only while a picture is made.
 
     Attributes:
         batch: Shown at the left, from 1; 0 leaves the place empty.

@@ -444,7 +444,7 @@ class ViewState:
         if address in self.groups or (planned is not None and planned.kind in _COMPOSITE):
             self._open(address, at)
         else:
-            unit = self._own_unit(address)
+            unit = self._own(address)
             if unit >= 0 and self.board.status[unit] == WAITING:
                 self.board.move(unit, READY)
 

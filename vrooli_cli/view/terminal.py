@@ -194,9 +194,8 @@ class Painter:
     def _paint(self, lines: Sequence[Text], width: int) -> None:
         fresh = [ansi(text, colour=self.colour) for text in lines]
         resized = width != self._width
-        out = [_BEGIN, self._home(width)]
+        out = [_BEGIN, self._wipe(width) if resized else self._home(width)]
         if resized:
-            out.append("\x1b[J")
             self._shown = []
         before = len(self._shown)
         for position, text in enumerate(fresh):
@@ -210,10 +209,18 @@ class Painter:
 
     def _home(self, width: int) -> str:
         """To the first line of the last picture; a terminal that became narrower has folded its lines."""
-        rows = len(self._cells)
-        if width < self._width:
-            rows = sum(max(1, -(-size // max(width, 1))) for size in self._cells)
+        rows = self._rows(width)
         return f"\r\x1b[{rows}A" if rows else "\r"
+
+    def _rows(self, width: int) -> int:
+        if width >= self._width:
+            return len(self._cells)
+        return sum(max(1, -(-size // max(width, 1))) for size in self._cells)
+
+    def _wipe(self, width: int) -> str:
+        """The last picture taken away, row by row: tmux keeps in its history what is cleared from the corner on."""
+        home = self._home(width)
+        return home + "\x1b[2K\x1b[B" * self._rows(width) + "\x1b[J" + home
 
     def _in_front(self) -> bool:
         """False while the run is in the background of a shell that uses the terminal itself."""
@@ -229,7 +236,7 @@ class Painter:
     def erase(self) -> None:
         """Take the picture away; the cursor stands where it began."""
         if self._cells:
-            self._write(_BEGIN + self._home(self._width) + "\x1b[J" + _END)
+            self._write(_BEGIN + self._wipe(self._width) + _END)
         self.forget()
 
     def forget(self) -> None:
@@ -250,8 +257,8 @@ class Painter:
         if self._closed:
             return
         self._closed = True
-        home = self._home(self._width) + "\x1b[J" if self._cells and not self.busy else "\r\x1b[J"
-        self.scribe.try_write(home + _END)
+        gone = self._wipe(self._width) if self._cells and not self.busy else "\r\x1b[J"
+        self.scribe.try_write(gone + _END)
 
     def close(self) -> None:
         """The last picture is gone and none follows."""

@@ -19,7 +19,7 @@ ALERT = 9
 """A mark beside the states of a step: something to look at that is nobody's state."""
 
 Words = tuple[int, object, int, object]
-"""(mark, subject, milliseconds or -1, what else there is to say: a text, or a tuple of its words)."""
+"""(mark, subject, milliseconds or -1, what else there is to say: a text, an error on the wire, or a tuple of both)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,8 @@ def tell(event: e.ExecutionEvent, fact: e.Event) -> Told | None:
 
 
 def _sentence(detail: object) -> str:
-    if isinstance(detail, tuple):
-        detail = " ".join(str(part) for part in detail if part)
-    return line(detail) if detail else ""
+    parts = detail if isinstance(detail, tuple) else (detail,)
+    return " ".join(_failure(part) if isinstance(part, Mapping) else line(part) for part in parts if part)
 
 
 def reason_of(error: object) -> tuple[str, str]:
@@ -84,7 +83,7 @@ def _step_completed(f: e.StepCompleted) -> Words:
 
 
 def _step_failed(f: e.StepFailed) -> Words:
-    return FAILED, f.step_id, f.duration_ms, _failure(f.error) + (" (the run goes on)" if f.continued else "")
+    return FAILED, f.step_id, f.duration_ms, (f.error, "(the run goes on)" if f.continued else None)
 
 
 def _started(f: e.ExecutionStarted) -> Words:
@@ -100,7 +99,7 @@ def _tool_returned(f: e.ToolReturned) -> Words | None:
     if not f.call_id:
         return None
     mark = COMPLETED if f.success else FAILED
-    return mark, f.step_id, f.duration_ms, f.tool_name if f.success else f"{f.tool_name}: {_failure(f.error)}"
+    return mark, f.step_id, f.duration_ms, f.tool_name if f.success else (f"{f.tool_name}:", f.error)
 
 
 def _responded(f: e.AIResponded) -> Words:
@@ -118,7 +117,7 @@ def _names(values: Mapping[str, Any]) -> str:
 WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
     e.RoutineStarted: lambda f: (RUNNING, f.routine, -1, f"{f.step_count} step{'' if f.step_count == 1 else 's'}"),
     e.RoutineCompleted: lambda f: (COMPLETED, f.routine, f.duration_ms, ""),
-    e.RoutineFailed: lambda f: (FAILED, f.routine, f.duration_ms, _failure(f.error)),
+    e.RoutineFailed: lambda f: (FAILED, f.routine, f.duration_ms, f.error),
     e.RoutineSuspended: lambda f: (SUSPENDED, f.routine, -1, f"waits for {', '.join(f.steps[:8])}"),
     e.RoutineResumed: lambda f: (RUNNING, f.routine, -1, f"resumption {f.resumption}"),
     e.RoutineCancelled: lambda f: (CANCELLED, f.routine, f.duration_ms, f.reason),
@@ -128,7 +127,7 @@ WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
     e.StepFailed: _step_failed,
     e.StepCancelled: lambda f: (CANCELLED, f.step_id, f.duration_ms, f.reason),
     e.StepSkipped: lambda f: (SKIPPED, f.step_id, -1, f.reason),
-    e.StepRetrying: lambda f: (RETRYING, f.step_id, f.delay_ms, _failure(f.error)),
+    e.StepRetrying: lambda f: (RETRYING, f.step_id, f.delay_ms, f.error),
     e.StepReused: lambda f: (COMPLETED, f.step_id, -1, f.reason),
     e.StepSuspended: lambda f: (SUSPENDED, f.step_id, -1, f.prompt or f.reason),
     e.StepExpanded: lambda f: (RUNNING, f.step_id, -1, f"{f.count} item{'' if f.count == 1 else 's'}"),
@@ -149,7 +148,7 @@ WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
     e.PermissionDenied: lambda f: (FAILED, f.step_id, -1, f"{f.tool_name}: {f.reason}"),
     e.SwarmStarted: lambda f: (RUNNING, f.swarm or "swarm", -1, f.goal),
     e.SwarmCompleted: lambda f: (COMPLETED, "swarm", f.duration_ms, f"{f.tasks_completed} tasks"),
-    e.SwarmFailed: lambda f: (FAILED, "swarm", f.duration_ms, _failure(f.error)),
+    e.SwarmFailed: lambda f: (FAILED, "swarm", f.duration_ms, f.error),
     e.SwarmSuspended: lambda f: (SUSPENDED, "swarm", -1, f"waits for {', '.join(f.tasks[:8])}"),
     e.SwarmResumed: lambda f: (RUNNING, "swarm", -1, f"resumption {f.resumption}"),
     e.SwarmCancelled: lambda f: (CANCELLED, "swarm", f.duration_ms, f.reason),
@@ -163,7 +162,7 @@ WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
     e.TaskAssigned: lambda f: (READY, f.task_id, -1, f"to {f.agent_id}: {f.reason}"),
     e.TaskStarted: lambda f: (RUNNING, f.task_id, -1, f.agent_id if f.attempt < 2 else f"{f.agent_id}, {f.attempt}."),
     e.TaskCompleted: lambda f: (COMPLETED, f.task_id, f.duration_ms, f.agent_id),
-    e.TaskFailed: lambda f: (FAILED, f.task_id, f.duration_ms, f"{f.agent_id}: {_failure(f.error)}"),
+    e.TaskFailed: lambda f: (FAILED, f.task_id, f.duration_ms, (f"{f.agent_id}:", f.error)),
     e.TaskReassigned: lambda f: (RETRYING, f.task_id, -1, f"{f.from_agent} → {f.agent_id}: {f.reason}"),
     e.PlanRevised: lambda f: (RETRYING, "plan", -1, f.reason),
     e.SafetyVerdict: lambda f: (READY if f.verdict == "allow" else ALERT, f.step_id, -1, f"{f.guard}: {f.verdict}"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from vrooli_cli.errors import ToolError
+from vrooli_cli.language.shell import RenderedScript
 from vrooli_cli.language.values import text_of
 from vrooli_cli.tier3.box.schemas import schema, text, texts
 from vrooli_cli.tier3.environment import child_environment
@@ -40,9 +41,8 @@ def _argv(command: Any) -> tuple[list[str], Mapping[str, str]]:
         if not argv[0]:
             raise ToolError("shell: the command's program is empty", code="PARAMETER_INVALID", retryable=False)
         return argv, {}
-    if isinstance(command, str):
-        return ["sh", "-c", command], {}
-    return ["sh", "-c", command.script], command.environment
+    environment = command.environment if isinstance(command, RenderedScript) else {}
+    return ["sh", "-c", str(command)], environment
 
 
 def _input(value: Any) -> bytes | None:
