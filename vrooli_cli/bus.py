@@ -13,8 +13,8 @@ sink       bytes, in order, nothing lost    ``-o ndjson``, ``--events``; a write
 subscriber async, 5 s a call, 10,000 queued handlers of ``EventBus.subscribe``; the oldest are dropped when it is slow
 ========== ================================ ====================================================================
 
-The only back-pressure of the house is a full sink: whoever drives a run looks at ``Channel.full`` (one attribute) and
-awaits ``Channel.ready()`` before its next turn. Everything here runs on the loop's thread but the writer.
+The only back-pressure of the house is a full sink: while ``Channel.full``, no turn (``before_flush``) is taken; whoever
+drives a run without turns awaits ``Channel.ready()``. Everything here runs on the loop's thread but the writer.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from json import dumps, loads
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
 from vrooli_cli.errors import InputError, StoreError
+from vrooli_cli.language.masking import Masker, show
 from vrooli_cli.model.clock import Clock, RandomIds
 from vrooli_cli.model.events import (
     VERSION,
@@ -65,13 +66,6 @@ BUSY_SECONDS: Final = 30.0
 _BLOB_FIELDS = ("result", "items", "reply")
 _TOLD_FAILURES = 100  # of one subscriber: a handler that always fails must not fill the log
 _KNOWN_RUNS = 64  # closed runs that `history` still reads
-
-
-class Masks(Protocol):
-    """What the bus needs of :class:`vrooli_cli.language.masking.Masker`."""
-
-    def mask(self, data: bytes) -> bytes:
-        """The same bytes, every secret in them replaced."""
 
 
 class EventBus:
@@ -158,7 +152,7 @@ class EventBus:
             if wanted is not None and wanted <= 0:
                 break
             first = 1 if wanted is None else max(1, end - wanted)
-            found.extendleft(reversed([event_of(decode(line)) for line in self._store.read(key, first)]))
+            found.extendleft(reversed(list(replay(self._store, key, first))))
         return list(found)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
@@ -168,7 +162,7 @@ class EventBus:
         record: RunRecord,
         metadata: EventMetadata,
         *,
-        masker: Masks | None = None,
+        masker: Masker | None = None,
         key: int | None = None,
         next_seq: int = 1,
     ) -> Channel:
@@ -371,7 +365,7 @@ class Channel:
         run_id: str,
         key: int,
         metadata: EventMetadata,
-        masker: Masks | None,
+        masker: Masker | None,
         next_seq: int,
     ) -> None:
         self.run_id = run_id
@@ -381,7 +375,7 @@ class Channel:
         self._bus = bus
         self._store = store
         self._name = _json(run_id).decode()[1:-1]
-        self._mask = masker.mask if masker is not None else None
+        self._masker = masker or None
         self._metadata = metadata
         self._streams: dict[str, _Stream] = {run_id: _Stream(run_id, metadata, self._masked)}
         self._pending: list[Event | ExecutionEvent] = []
@@ -396,6 +390,7 @@ class Channel:
         self._deltas: _Deltas | None = None
         self._queued = False
         self._closed = False
+        self._urgent = False
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -451,12 +446,24 @@ class Channel:
         """No longer call ``turn``."""
         self._turns.remove(turn)
 
-    def wake(self) -> None:
-        """See to it that this loop iteration ends in a flush, and so in a turn."""
+    def wake(self, *, urgent: bool = False) -> None:
+        """See to it that this loop iteration ends in a flush, and so in a turn.
+
+        Args:
+            urgent: Take the turn although sinks are behind: a cancel must not wait for whoever reads our stdout.
+        """
+        self._urgent = self._urgent or urgent
         if not self._queued and not self._closed:
             self._bus._queue(self)
 
     def _take_turns(self) -> None:
+        """Back-pressure: while a sink is 8 MiB behind, nothing new is decided; its reader's progress wakes us."""
+        if self._writer is not None and self._writer.full and not self._urgent:
+            behind = self._writer.below(SINK_BYTES // 2)
+            if behind is not None:
+                behind.add_done_callback(lambda _: self.wake())
+                return
+        self._urgent = False
         for turn in self._turns:
             turn()
 
@@ -487,8 +494,8 @@ class Channel:
 
     async def ready(self) -> None:
         """Return once the sinks have caught up; at once when there is none or it is not behind."""
-        if self._writer is not None:
-            await self._writer.below(SINK_BYTES // 2)
+        if self._writer is not None and (behind := self._writer.below(SINK_BYTES // 2)) is not None:
+            await behind
 
     def flush(self) -> None:
         """Commit and deliver everything published so far, on all channels of the bus."""
@@ -554,32 +561,32 @@ class Channel:
         kind = self._bus._kinds.get(type(fact)) or self._bus._new_kind(type(fact))
         payload = kind.payload(fact)
         body = _json(payload)
-        shown = None
-        if self._mask is not None or len(body) > BLOB_BYTES:
-            body, shown = self._careful(payload, body)
         seq = 0 if kind.volatile else self.next_seq
-        head = f'{{"v":{VERSION},"seq":{seq},"id":"{self._name}-{seq}{kind.before}{stamp}{stream.part}{kind.after}'
-        line = head.encode() + body + stream.tail
+        head = (
+            f'{{"v":{VERSION},"seq":{seq},"id":"{self._name}-{seq}{kind.before}{stamp}{stream.part}{kind.after}'
+        ).encode()
+        shown = None
+        if self._masker is None and len(body) <= BLOB_BYTES:
+            line = kept = head + body + stream.tail
+        else:
+            line, kept, shown = self._careful(head, payload, body, stream.tail)
         self._told.append((fact, seq, now, line, payload, stream.metadata, shown))
         if seq:
             self.next_seq = seq + 1
-            self._lines.append(line)
+            self._lines.append(kept)
             if kind.starts:
                 stream.belongs(replace(stream.metadata, parent_event_id=f"{self.run_id}-{seq}"))
 
     def _encode_foreign(self, event: ExecutionEvent, stream: _Stream, now: int) -> None:
-        body = _json(event.payload)
-        shown = None
-        if self._mask is not None or len(body) > BLOB_BYTES:
-            body, shown = self._careful(event.payload, body)
         seq = self.next_seq
         metadata = stream.metadata if event.metadata == EventMetadata() else event.metadata
         event = replace(event, seq=seq, id=event.id or f"{self.run_id}-{seq}", metadata=metadata)
         wire = event.wire() | {"payload": None, "metadata": None}
         head = _json(wire)[: -len('null,"metadata":null}')]
-        line = head + body + b',"metadata":' + self._masked(_json(metadata.wire())) + b"}\n"
+        tail = b',"metadata":' + self._masked(_json(metadata.wire())) + b"}\n"
+        line, kept, shown = self._careful(head, event.payload, _json(event.payload), tail)
         self._told.append((event, seq, now, line, event.payload, metadata, shown))
-        self._lines.append(line)
+        self._lines.append(kept)
         self.next_seq += 1
 
     def _new_stream(self, execution_id: str) -> _Stream:
@@ -588,37 +595,38 @@ class Channel:
         self._bus._owners.setdefault(execution_id, self)
         return stream
 
-    def _careful(self, payload: Mapping[str, Any], body: bytes) -> tuple[bytes, _Shown | None]:
-        """The payload's bytes, large fields in blobs, secrets replaced; and what may be shown if that differs."""
+    def _careful(
+        self, head: bytes, payload: Mapping[str, Any], body: bytes, tail: bytes
+    ) -> tuple[bytes, bytes, _Shown | None]:
+        """The line for people, the line for the log, and what may be shown of the payload if that is not all.
+
+        Large fields go into blobs. The log has a secret as a sentinel, so that a resume can put it back; people see
+        ``***``.
+        """
         blobs: dict[str, bytes] = {}
         if len(body) > BLOB_BYTES and self.failure is None:
             try:
                 body = self._slim(payload, blobs)
             except StoreError as error:
                 self._fail(error)
-        masked = self._masked(body)
-        return masked, ((masked, blobs) if masked != body or blobs else None)
+        sealed = body if self._masker is None else self._masker.seal(body)
+        seen = show(sealed) if sealed is not body else body
+        shown = (seen, blobs) if seen != body or blobs else None
+        return head + seen + tail, head + sealed + tail, shown
 
     def _slim(self, payload: Mapping[str, Any], blobs: dict[str, bytes]) -> bytes:
-        """Put the large fields into blobs; ``blobs`` gets those in which something was masked."""
+        """Put the large fields into blobs; ``blobs`` gets what people may see of those in which a secret stood."""
         slim = dict(payload)
         for name in _BLOB_FIELDS:
             if name in slim and len(data := _json(slim[name])) > BLOB_BYTES:
-                masked = self._masked(data)
-                if masked != data:
-                    blobs[name] = masked
-                slim[name] = {"$blob": self._store.put_blob(masked), "bytes": len(masked)}
+                sealed = data if self._masker is None else self._masker.seal(data)
+                if sealed != data and (seen := show(sealed)) != data:
+                    blobs[name] = seen
+                slim[name] = {"$blob": self._store.put_blob(sealed), "bytes": len(sealed)}
         return _json(slim)
 
     def _masked(self, data: bytes) -> bytes:
-        """Masked, and JSON still: a secret that looks like a number would leave a bare ``***``."""
-        if self._mask is None or (masked := self._mask(data)) == data:
-            return data
-        try:
-            from_json(masked)
-        except ValueError:
-            return _json(_mask_values(decode(data), self._mask))
-        return masked
+        return data if self._masker is None else self._masker.mask(data)
 
     # --- delivery -----------------------------------------------------------------------------------------------------
 
@@ -691,8 +699,37 @@ def _event(told: _Told, run_id: str) -> ExecutionEvent:
         seq=seq,
         timestamp=_moment(at),
         metadata=metadata,
-        fact=fact if shown is None else _fact({"type": kind.type, "execution_id": execution_id, "payload": payload}),
+        fact=fact if shown is None else _fact(kind.type, execution_id, payload),
     )
+
+
+def replay(
+    store: Store, key: int, first: int = 0, *, masker: Masker | None = None, whole: bool = False
+) -> Iterator[ExecutionEvent]:
+    """The stored events of a run, from number ``first`` on.
+
+    Args:
+        store: Where the run is.
+        key: The run's key there.
+        first: The first number wanted.
+        masker: Puts the secrets back that it knows, for a resume; without one every secret is ``***``, for people.
+        whole: Read large results from their blobs; without it they stand as ``{"$blob": sha256, "bytes": n}``.
+
+    Raises:
+        StoreError: The log or a large result cannot be read.
+    """
+    opened = masker.unseal if masker else show
+    for line in store.read(key, first):
+        event = event_of(decode(opened(line)))
+        if whole and (large := [name for name in _BLOB_FIELDS if _is_blob(event.payload.get(name))]):
+            values = {name: decode(opened(store.get_blob(event.payload[name]["$blob"]))) for name in large}
+            payload = {**event.payload, **values}
+            event = replace(event, payload=payload, fact=_fact(event.type, event.execution_id, payload))
+        yield event
+
+
+def _is_blob(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$blob", "bytes"}
 
 
 def event_of(wire: Mapping[str, Any]) -> ExecutionEvent:
@@ -706,13 +743,13 @@ def event_of(wire: Mapping[str, Any]) -> ExecutionEvent:
         seq=wire["seq"],
         timestamp=datetime.fromisoformat(wire["timestamp"]),
         metadata=EventMetadata(**wire["metadata"]),
-        fact=_fact(wire),
+        fact=_fact(wire["type"], wire["execution_id"], wire["payload"]),
     )
 
 
-def _fact(wire: Mapping[str, Any]) -> Event | None:
+def _fact(type_: str, execution_id: str, payload: Mapping[str, Any]) -> Event | None:
     try:
-        return fact_of(wire)
+        return fact_of({"type": type_, "execution_id": execution_id, "payload": payload})
     except TypeError:  # a caller used one of our types with a payload of its own
         return None
 
@@ -773,19 +810,6 @@ def _cleaned(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_cleaned(item, depth + 1) for item in value]
     return _cleaned(str(value), depth)
-
-
-def _mask_values(value: Any, mask: Callable[[bytes], bytes]) -> Any:
-    """The same data, each text masked by itself; a number that is a secret becomes text."""
-    if isinstance(value, dict):
-        return {_mask_values(key, mask): _mask_values(item, mask) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_mask_values(item, mask) for item in value]
-    if isinstance(value, str):
-        return mask(value.encode()).decode("utf-8", "replace")
-    shown = _json(value)
-    masked = mask(shown)
-    return value if masked == shown else masked.decode("utf-8", "replace")
 
 
 @lru_cache(512)
@@ -1025,19 +1049,20 @@ class _Writer:
             self._size += len(data)
             self._changed.notify()
 
-    async def below(self, size: int) -> None:
-        """Return once no more than ``size`` bytes wait."""
+    def below(self, size: int) -> asyncio.Future[None] | None:
+        """Done once no more than ``size`` bytes wait; None when that is so."""
         with self._changed:
             if self._size <= size:
-                return
+                return None
             self._loop = asyncio.get_running_loop()
-            done = self._loop.create_future()
+            done: asyncio.Future[None] = self._loop.create_future()
             self._waiting.append((size, done))
-        await done
+        return done
 
     async def close(self) -> None:
         """Wait until all is written, then end the thread."""
-        await self.below(0)
+        if (behind := self.below(0)) is not None:
+            await behind
         with self._changed:
             self._ended = True
             self._changed.notify()

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from vrooli_cli import bus as bus_module
-from vrooli_cli.bus import BLOB_BYTES, Channel, EventBus, event_of
+from vrooli_cli.bus import BLOB_BYTES, Channel, EventBus, event_of, replay
 from vrooli_cli.errors import InputError, StoreError
 from vrooli_cli.journal import SqliteStore
+from vrooli_cli.language.masking import Masker
 from vrooli_cli.model.clock import SystemClock
 from vrooli_cli.model.events import (
     AIDelta,
@@ -163,6 +164,24 @@ async def test_what_a_callback_publishes_comes_after_what_it_was_told_of(bus: Ev
     await channel.committed()
     await channel.committed()
     assert seen == ["first", "second"]
+
+
+async def test_a_turn_at_the_beginning_of_a_flush_is_in_its_commit(bus: EventBus, store: StoreUnderTest) -> None:
+    channel = run(bus)
+    turns = iter("ab")
+
+    def turn() -> None:
+        channel.publish(ready(next(turns)))
+
+    channel.before_flush(turn)
+    channel.publish(ready("0"))
+    await asyncio.sleep(0)
+    channel.wake()
+    await asyncio.sleep(0)
+    channel.forget(turn)
+    channel.wake()
+    await asyncio.sleep(0)
+    assert [[batch.count for batch in commit] for commit in store.commits] == [[2], [1]]
 
 
 async def test_one_failing_callback_costs_the_others_nothing(bus: EventBus) -> None:
@@ -337,16 +356,6 @@ async def test_a_value_that_is_nested_without_end_is_cut_and_told(bus: EventBus,
 # --- large results and secrets ----------------------------------------------------------------------------------------
 
 
-class Masks:
-    """Replaces one secret, as the real masker does: on encoded bytes."""
-
-    def __init__(self, secret: bytes) -> None:
-        self.secret = secret
-
-    def mask(self, data: bytes) -> bytes:
-        return data.replace(self.secret, b"***")
-
-
 async def test_a_large_result_is_a_blob_and_the_line_names_it(bus: EventBus, store: StoreUnderTest) -> None:
     channel = run(bus)
     seen: list[ExecutionEvent] = []
@@ -362,33 +371,45 @@ async def test_a_large_result_is_a_blob_and_the_line_names_it(bus: EventBus, sto
     assert seen[0].payload["result"] == large, "the fold sees the value itself"
 
 
-async def test_a_secret_is_in_no_line_no_blob_and_no_event(bus: EventBus, store: StoreUnderTest) -> None:
-    channel = run(bus, masker=Masks(b"hunter2"))
+async def test_a_secret_is_in_no_line_no_blob_and_no_event_and_a_resume_gets_it_back(
+    bus: EventBus, store: StoreUnderTest
+) -> None:
+    masker = Masker({"token": "hunter2 of old"})
+    channel = run(bus, masker=masker)
     seen: list[ExecutionEvent] = []
     heard: list[bytes] = []
     channel.fold(seen.append)
     channel.sink(heard.append)
-    large = ["hunter2"] * BLOB_BYTES
-    channel.publish(StepCompleted(execution_id="run1", step_id="s", result={"token": "hunter2", "n": 1}))
-    channel.publish(StepCompleted(execution_id="run1", step_id="t", result=large))
-    channel.publish(StepCompleted(execution_id="run1", step_id="u", result={"n": 2}))
+    results = [{"token": "hunter2 of old", "n": 1}, ["hunter2 of old"] * BLOB_BYTES, {"n": 2}]
+    for index, result in enumerate(results):
+        channel.publish(StepCompleted(execution_id="run1", step_id=str(index), result=result))
     channel.flush()
     await channel.close()
     written = b"".join(store.read(channel.key))
     blob = json.loads(written.splitlines()[1])["payload"]["result"]["$blob"]
-    for text in (written, b"".join(heard), store.get_blob(blob), repr(seen).encode()):
+    for text in (written, b"".join(heard), store.get_blob(blob), repr(seen).encode(), repr(bus.history()).encode()):
         assert b"hunter2" not in text
-    assert seen[0].payload["result"] == {"token": "***", "n": 1}
-    assert isinstance(seen[0].fact, StepCompleted) and seen[0].fact.result == {"token": "***", "n": 1}
-    assert seen[1].payload["result"] == ["***"] * BLOB_BYTES
-    assert seen[2].payload["result"] == {"n": 2}
+    shown = [{"token": "***", "n": 1}, ["***"] * BLOB_BYTES, {"n": 2}]
+    assert [event.payload["result"] for event in seen] == shown
+    assert [event.fact.result for event in seen if isinstance(event.fact, StepCompleted)] == shown
+    assert [event.payload["result"] for event in replay(store, channel.key, whole=True)] == shown
+    again = [event.fact for event in replay(store, channel.key, masker=masker, whole=True)]
+    assert [fact.result for fact in again if isinstance(fact, StepCompleted)] == results
+    assert [json.loads(line)["payload"] for line in b"".join(heard).splitlines()][::2] == [
+        event.payload for event in seen[::2]
+    ]
 
 
 async def test_a_secret_that_looks_like_a_number_leaves_json_behind(bus: EventBus, store: StoreUnderTest) -> None:
-    channel = run(bus, masker=Masks(b"12345"))
-    channel.publish(StepCompleted(execution_id="run1", step_id="s", result={"pin": 12345, "same": "12345", "ok": 7}))
+    masker = Masker({"pin": "12345"})
+    channel = run(bus, masker=masker)
+    result = {"pin": "12345", "at": "a12345b", "ok": 7}
+    channel.publish(StepCompleted(execution_id="run1", step_id="s", result={**result, "n": 12345}))
     channel.flush()
-    assert lines(store, channel)[0]["payload"]["result"] == {"pin": "***", "same": "***", "ok": 7}
+    (event,) = bus.history()
+    assert event.payload["result"] | {"n": 0} == {"pin": "***", "at": "a***b", "ok": 7, "n": 0}
+    (again,) = replay(store, channel.key, masker=masker)
+    assert again.payload["result"] | {"n": 0} == result | {"n": 0}
 
 
 # --- streamed text ----------------------------------------------------------------------------------------------------

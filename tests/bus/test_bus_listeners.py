@@ -347,9 +347,34 @@ async def test_a_sink_that_is_behind_asks_the_run_to_wait(
     assert not waiting.done()
     gate.set()
     await asyncio.wait_for(waiting, 5)
-    assert not channel.full
     await channel.close()
     assert b"".join(written).count(b"\n") == sent
+
+
+async def test_no_turn_is_taken_while_a_sink_is_behind_but_an_urgent_one(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "SINK_BYTES", 10_000)
+    gate = threading.Event()
+    turns: list[bool] = []
+    channel.sink(lambda data: None if gate.wait(5) else None)
+    channel.before_flush(lambda: turns.append(gate.is_set()))
+    for index in range(100):
+        channel.publish(ready(index))
+    channel.flush()
+    assert turns == [False]
+    channel.wake()
+    await asyncio.sleep(0.02)
+    assert turns == [False]
+    channel.wake(urgent=True)
+    await asyncio.sleep(0)
+    assert turns == [False, False]
+    channel.wake()
+    await asyncio.sleep(0.02)
+    gate.set()
+    await channel.ready()
+    await asyncio.sleep(0.01)
+    assert turns[2:] and all(turns[2:]), "woken by the reader's progress"
 
 
 async def test_a_closed_pipe_stops_its_sink_and_not_the_run(bus: EventBus, channel: Channel) -> None:

@@ -79,9 +79,7 @@ class Models:
         self._targets: dict[tuple[str, ...], tuple[Target, ...]] = {}
 
     def names(self, names: Sequence[str] = ()) -> tuple[str, ...]:
-        """The models that a step's ``model`` means, fallbacks included, each once; ``()`` and ``default`` mean the
-        default model.
-        """
+        """The models that a step's ``model`` means, fallbacks included, each once; ``()`` is ``default``."""
         found: dict[str, None] = {}
         for name in names or ("default",):
             self._follow(name, found)
@@ -193,8 +191,8 @@ class Models:
         if url is None or is_loopback(url) or _origin(url) == _origin(self._ambient_url):
             return
         if "api_key_env" not in entry:
-            message = f"the model {name!r} has its own base_url, so it needs its own api_key_env"
-            yield Problem(pointer, message, f"{KEY} is sent to {host_of(self._ambient_url)} only; null: it needs no key")
+            message = f"the model {name!r} has its own base_url, so it needs its own api_key_env (null for none)"
+            yield Problem(pointer, message, f"{KEY} is sent to {host_of(self._ambient_url)} only")
         elif entry["api_key_env"] == KEY:
             message = f"the model {name!r} would send {KEY} to {host_of(url)}"
             yield Problem(pointer, message, f"that key belongs to {host_of(self._ambient_url)}; name another variable")

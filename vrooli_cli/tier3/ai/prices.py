@@ -88,16 +88,20 @@ class Price:
 
     def worst(self, input_tokens: int, output_tokens: int) -> int:
         """The most that a call can cost that sends and receives at most this much."""
-        dearest = _most(self.input, input_tokens) * input_tokens + _most(self.output, input_tokens) * output_tokens
-        return math.ceil(dearest)
+        return math.ceil(self._sent(input_tokens) + _most(self.output, input_tokens) * output_tokens)
 
     def fitting(self, credits: int, input_tokens: int) -> int:
         """The most output tokens with which :meth:`worst` is at most ``credits``; 0 when not even the input fits."""
         each = _most(self.output, input_tokens)
-        left = credits - _most(self.input, input_tokens) * input_tokens
+        left = credits - self._sent(input_tokens)
         if left < 0:
             return 0
         return math.floor(left / each) if each else 1 << 31
+
+    def _sent(self, tokens: int) -> Fraction:
+        """The dearest that sending this much can be."""
+        dearest = max(_most(rate, tokens) for rate in (self.input, self.cached_input or self.input))
+        return dearest * tokens
 
     def low(self, input_tokens: int) -> int:
         """The least that a call can cost that sends this much."""
@@ -113,6 +117,7 @@ def _at(rate: Rate, tokens: int) -> Fraction:
 
 
 def _most(rate: Rate, tokens: int) -> Fraction:
+    """The dearest price of a request of at most this length."""
     return max(price for start, price in rate if start <= tokens)
 
 
