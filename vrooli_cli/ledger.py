@@ -276,22 +276,24 @@ class Account:
         """Serve this account's line from its head as far as there is room."""
         while self._waiting:
             waiter = self._waiting[0]
-            if not waiter.granted.done():
-                try:
-                    granted, line = waiter.source._decide(waiter.worst, waiter.useful_min, waiter)
-                except VrooliError as error:
-                    waiter.granted.set_exception(error)
-                else:
-                    if line is self:
-                        return
-                    if line is None:
-                        waiter.granted.set_result(granted)
-                    else:  # there is room here now, but not further up or down
-                        line._waiting.append(waiter)
-            else:
-                line = None
+            line = None if waiter.granted.done() else waiter.source._serve(waiter)
+            if line is self:
+                return
             self._waiting.popleft()
             waiter.line = line
+            if line is not None:  # there is room here now, but not at another level
+                line._waiting.append(waiter)
+
+    def _serve(self, waiter: _Waiter) -> Account | None:
+        """Grant or refuse what the head of a line asks for; the account in whose line it must wait on."""
+        try:
+            granted, line = self._decide(waiter.worst, waiter.useful_min, waiter)
+        except VrooliError as error:
+            waiter.granted.set_exception(error)
+            return None
+        if line is None:
+            waiter.granted.set_result(granted)
+        return line
 
     # --- telling ------------------------------------------------------------------------------------------------------
 

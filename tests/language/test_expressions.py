@@ -250,7 +250,7 @@ links = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.dictionaries(keys, data), root=keys, links=st.lists(links, max_size=4))
 def test_the_walk_of_a_path_and_the_interpreter_agree(data: dict[str, Any], root: str, links: list[str]) -> None:
     text = root + "".join(links)
@@ -289,7 +289,7 @@ fragments = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(fragments, max_size=6).map("".join))
 def test_text_is_cut_where_jinja_cuts_it(raw: str) -> None:
     found: list[Problem] = []
@@ -355,7 +355,7 @@ listed = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=arithmetic | textual | listed)
 def test_the_interpreter_means_what_jinja_means(text: str) -> None:
     names = {
@@ -595,3 +595,16 @@ def test_paths_are_read_and_walked_without_jinja() -> None:
         "assert 'jinja2' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_was_checked_before_is_parsed_when_it_is_first_used() -> None:
+    script = (
+        "import sys; from vrooli_cli.language.expressions import compile_value as c;"
+        "v = c({'a': '{{ x + 1 }}', 'b': 'x{{ x }}'}, deferred=True); w = c('x + 1', mode='expression', deferred=True);"
+        "assert 'jinja2' not in sys.modules and not v.is_constant and not w.is_constant"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    made = compile_value({"a": "{{ limit + 1 }}", "b": "x{{ limit }}"}, deferred=True)
+    assert made.evaluate(NAMES) == {"a": 4, "b": "x3"}
+    assert compile_value("limit + 1", mode="expression", deferred=True).evaluate(NAMES) == 4
+    assert compile_value("{{ limit + 1 }}", mode="expression", deferred=True).references[0].path == ("limit",)

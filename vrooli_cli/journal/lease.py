@@ -138,7 +138,7 @@ def _told(error: OSError, path: Path) -> StoreError:
 
 def _file_name(run_id: str) -> str:
     """A caller's own ids may hold anything; ``.`` is quoted by hand so that ``..`` stays in the folder."""
-    name = quote(run_id, safe="").replace(".", "%2E")
+    name = quote(run_id, safe="", errors="surrogatepass").replace(".", "%2E")
     if len(name) > 200:
         return hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
     return name

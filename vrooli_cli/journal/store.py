@@ -287,11 +287,11 @@ class SqliteStore:
         found: list[RunRecord] = []
         with self._reading() as database:
             for row in database.execute(query + " ORDER BY key DESC", values):
+                if limit is not None and len(found) >= limit:
+                    break
                 record = self._shown(row)
                 if status is None or record.status == status:
                     found.append(record)
-                if len(found) == limit:
-                    break
         return found
 
     def _shown(self, row: Sequence[Any]) -> RunRecord:

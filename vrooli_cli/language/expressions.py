@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections import ChainMap, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import groupby, takewhile
@@ -252,14 +252,50 @@ class Container(Value):
     __slots__ = ("_keys", "_parts")
 
     def __init__(self, raw: Any, keys: tuple[Any, ...] | None, parts: tuple[Value, ...]) -> None:
-        super().__init__(raw, tuple(ref for part in parts for ref in part.references))
+        self.raw = raw
+        self.segments = ()
         self._keys = keys
         self._parts = parts
+
+    @property
+    def references(self) -> tuple[Reference, ...]:  # type: ignore[override]
+        """Those of its parts."""
+        return tuple(ref for part in self._parts for ref in part.references)
 
     def evaluate(self, names: Mapping[str, Any]) -> Any:
         """A new list or map."""
         values = [part.raw if part.is_constant else part.evaluate(names) for part in self._parts]
         return values if self._keys is None else dict(zip(self._keys, values, strict=True))
+
+
+class Deferred(Value):
+    """A text that was checked before (a stored plan): it is parsed when it is first needed."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, raw: str, make: Callable[[], Value]) -> None:
+        self.raw = raw
+        self._make = make
+        self._made: Value | None = None
+
+    def _value(self) -> Value:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    @property
+    def references(self) -> tuple[Reference, ...]:  # type: ignore[override]
+        """The uses of names; asking parses the text."""
+        return self._value().references
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:  # type: ignore[override]
+        """The pieces; asking parses the text."""
+        return self._value().segments
+
+    def evaluate(self, names: Mapping[str, Any]) -> Any:
+        """The value, after parsing it the first time."""
+        return self._value().evaluate(names)
 
 
 def compile_value(
@@ -269,6 +305,7 @@ def compile_value(
     pointer: Pointer = (),
     problems: list[Problem] | None = None,
     dashed: Collection[str] = (),
+    deferred: bool = False,
 ) -> Value:
     """Read a value of a file.
 
@@ -281,11 +318,12 @@ def compile_value(
         problems: What is wrong is added here, with the inner text's pointer, and null stands in for that text; without
             a list the first problem is raised as ExpressionError.
         dashed: The ids with ``-`` that may be written ``steps.a-b``.
+        deferred: The data was compiled without a problem before: texts that need jinja2 are parsed when first used.
     """
     if mode == "literal" or raw is None or (type(raw) is str and mode != "expression" and "{" not in raw):
         return Constant(raw)
     found: list[Problem] = []
-    value = _Reader(mode, found, dashed).read(raw, pointer)
+    value = _Reader(mode, found, dashed, deferred=deferred).read(raw, pointer)
     if found and problems is None:
         raise ExpressionError(str(found[0]))
     if problems is not None:
@@ -326,10 +364,11 @@ class BoundExpression:
 class _Reader:
     """Reads one value and everything in it."""
 
-    def __init__(self, mode: Mode, problems: list[Problem], dashed: Collection[str]) -> None:
+    def __init__(self, mode: Mode, problems: list[Problem], dashed: Collection[str], *, deferred: bool = False) -> None:
         self._mode = mode
         self._problems = problems
         self._dashed = dashed
+        self._deferred = deferred
 
     def read(self, raw: Any, pointer: Pointer) -> Value:
         if isinstance(raw, str):
@@ -344,7 +383,14 @@ class _Reader:
         return Constant(raw)
 
     def _inner(self) -> _Reader:
-        return self if self._mode == "value" else _Reader("value", self._problems, self._dashed)
+        return self if self._mode == "value" else self._as("value")
+
+    def _as(self, mode: Mode) -> _Reader:
+        return _Reader(mode, self._problems, self._dashed, deferred=self._deferred)
+
+    def _later(self, raw: str, pointer: Pointer) -> Value:
+        mode, dashed = self._mode, self._dashed
+        return Deferred(raw, lambda: compile_value(raw, mode=mode, pointer=pointer, dashed=dashed))
 
     @staticmethod
     def _container(raw: Any, keys: tuple[Any, ...] | None, parts: tuple[Value, ...]) -> Value:
@@ -363,6 +409,8 @@ class _Reader:
         quick = self._quick(raw, pointer)
         if quick is not None:
             return quick
+        if self._deferred:
+            return self._later(raw, pointer)
         try:
             return self._parsed(raw, pointer)
         except _Mistake as mistake:
@@ -371,8 +419,8 @@ class _Reader:
 
     def _expression(self, raw: str, pointer: Pointer) -> Value:
         if raw.lstrip().startswith("{{"):
-            value = _Reader("value", self._problems, self._dashed)._text(raw, pointer)
-            if isinstance(value, Whole | Constant):
+            value = self._as("value")._text(raw, pointer)
+            if isinstance(value, Whole | Constant | Deferred):
                 return value
             self._problems.append(Problem(pointer, "one expression was expected here, not text around expressions"))
             return Constant(None)
@@ -380,6 +428,8 @@ class _Reader:
         found = self._path(match[1], pointer) if match else None
         if found is not None:
             return Whole(raw, found)
+        if self._deferred:
+            return self._later(raw, pointer)
         try:
             return Whole(raw, self._code(raw.strip(), pointer))
         except _Mistake as mistake:
@@ -485,13 +535,14 @@ def _environment() -> Any:
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(text: str) -> Iterator[None]:
     """Whatever Jinja's lexer and parser raise, as one mistake."""
     from jinja2 import TemplateSyntaxError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of a backslash that escapes nothing; Jinja keeps it
+        with warnings.catch_warnings() if "\\" in text else nullcontext():
+            if "\\" in text:  # Python warns of a backslash that escapes nothing; Jinja keeps it
+                warnings.simplefilter("ignore")
             yield
     except TemplateSyntaxError as error:
         raise _Mistake(f"the expression cannot be read: {error.message}") from None
@@ -515,7 +566,7 @@ def _tokens(text: str, state: str | None) -> Iterator[tuple[str, str]]:
 
 def _scan(raw: str, *, statements: bool) -> list[tuple[bool, str]] | None:
     """The text's pieces in order, as (is an expression, text); None when it holds statements and may."""
-    if raw.count("}}") == 1 and len(_MARKS.findall(raw)) == 1:
+    if raw.count("}}") == 1 and "}}}" not in raw and len(_MARKS.findall(raw)) == 1:
         whole = _ALONE.fullmatch(raw)
         if whole:
             return [(True, whole[1])]
@@ -533,7 +584,7 @@ def _scan(raw: str, *, statements: bool) -> list[tuple[bool, str]] | None:
 def _pieces(raw: str, statements: bool) -> list[tuple[bool, str]] | None:
     pieces: list[tuple[bool, str]] = []
     code: list[str] | None = None
-    with _one_line_errors():
+    with _one_line_errors(raw):
         for kind, piece in _tokens(raw, None):
             if kind == "data":
                 pieces.append((False, piece))
@@ -567,7 +618,7 @@ def _parse_expression(text: str) -> Any:
 
     if not text:
         raise _Mistake("the expression is empty")
-    with _one_line_errors():
+    with _one_line_errors(text):
         if len(text) > _LONG:
             deque(_tokens(text, "variable"), maxlen=0)
         parser = Parser(_environment(), text, state="variable")
@@ -581,7 +632,7 @@ def _parse_expression(text: str) -> Any:
 
 
 def _parse_template(text: str) -> list[Any]:
-    with _one_line_errors():
+    with _one_line_errors(text):
         deque(_tokens(text, None), maxlen=0)
         body: list[Any] = _environment().parse(text).body
     for message in evaluation.check_template(body):
@@ -593,7 +644,7 @@ def _undash(text: str, dashed: Sequence[str], state: str | None) -> str:
     """``steps.a-b`` written as ``steps['a-b']`` for the ids given, longest first; never inside a literal."""
     if not dashed:
         return text
-    with _one_line_errors():
+    with _one_line_errors(text):
         tokens = list(_tokens(text, state))
     out: list[str] = []
     index = 0

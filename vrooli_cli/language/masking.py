@@ -26,6 +26,7 @@ MIN_LINE = 16  # letters of a line of a secret that are worth masking by themsel
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _SENTINEL = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*?):([^:{_OPEN}{_CLOSE}]*){_CLOSE}".encode())
 _PERCENT = re.compile("%[0-9A-F]{2}")
+_JSON_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 # A text of these letters alone, or with a quote in it, can be found in JSON outside of its strings.
 _STRUCTURE = frozenset("0123456789+-.eEtruefalsn[]{},: \t\n")
 
@@ -85,25 +86,26 @@ class Masker:
         secrets: Name → value. An empty value is no secret.
     """
 
-    __slots__ = ("_bytes", "_forms", "_odd", "_secrets", "_sentinels", "_short", "_text")
+    __slots__ = ("_bytes", "_forms", "_odd", "_secrets", "_sentinels", "_short", "_short_values", "_text")
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._secrets = {name: value for name, value in secrets.items() if value}
-        self._short = {value for value in self._secrets.values() if len(value) < MIN_LENGTH}
+        short = {value for value in self._secrets.values() if len(value) < MIN_LENGTH}
         self._sentinels: dict[bytes, bytes] = {}
         long: set[str] = set()
         for name, value in self._secrets.items():
             for form, text in forms(value).items():
                 self._sentinels.setdefault(_encoded(text), _encoded(f"{_OPEN}{name}:{form}{_CLOSE}"))
-                if value not in self._short:
+                if value not in short:
                     long.add(text)
         self._odd = any('"' in text or _STRUCTURE.issuperset(text) for text in long)
         self._forms = sorted(long)
         ordered = sorted(long, key=lambda text: (-len(text), text))
         self._text = re.compile("|".join(map(re.escape, ordered))) if long else None
         every = [re.escape(_encoded(text)) for text in ordered]
-        short = {_json(value, ascii_only=flag) for value in self._short for flag in (False, True)}
-        every += [b'(?<=")' + re.escape(_encoded(text)) + b'(?=")' for text in short]  # a whole text of JSON
+        self._short_values = short
+        self._short = {_encoded(_json(value, ascii_only=flag)) for value in short for flag in (False, True)}
+        every += [b'(?<=")' + re.escape(text) + b'(?=")' for text in self._short]  # a whole text of JSON
         self._bytes = re.compile(b"|".join(every)) if every else None
 
     def __bool__(self) -> bool:
@@ -122,7 +124,7 @@ class Masker:
         if not self._secrets:
             return value
         if isinstance(value, str):
-            return MASK if value in self._short else self.mask_text(value)
+            return MASK if value in self._short_values else self.mask_text(value)
         if isinstance(value, Mapping):
             return {self.mask_value(key): self.mask_value(one) for key, one in value.items()}
         if isinstance(value, list | tuple):
@@ -172,23 +174,17 @@ class Masker:
 
     def _document(self, line: bytes, write: Callable[[re.Match[bytes]], bytes]) -> bytes:
         """One line of JSON, for secrets such as ``2024`` or ``"},{"`` that stand in it outside of its texts, too."""
-        if self._bytes is None or not line.strip():
+        pattern = self._bytes
+        if pattern is None or not line.strip():
             return line
-        value = json.loads(line)
-        if not self._bytes.search(line):
-            return line
-        return _encoded(json.dumps(self._inside(value, write), ensure_ascii=False, separators=(",", ":")))
+        json.loads(line)  # only to know that it is JSON
 
-    def _inside(self, value: Any, write: Callable[[re.Match[bytes]], bytes]) -> Any:
-        if isinstance(value, str) and self._bytes is not None:
-            whole = self._bytes.search(_encoded(f'"{value}"')) if value in self._short else None
-            data = write(whole) if whole else self._bytes.sub(write, _encoded(value))
-            return data.decode("utf-8", "surrogatepass")
-        if isinstance(value, dict):
-            return {self._inside(key, write): self._inside(one, write) for key, one in value.items()}
-        if isinstance(value, list):
-            return [self._inside(one, write) for one in value]
-        return value
+        def text(match: re.Match[bytes]) -> bytes:
+            inside = match[0][1:-1]
+            whole = pattern.search(match[0]) if inside in self._short else None
+            return b'"' + (write(whole) if whole else pattern.sub(write, inside)) + b'"'
+
+        return _JSON_TEXT.sub(text, line)
 
 
 class MaskStream:

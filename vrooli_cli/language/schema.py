@@ -12,16 +12,18 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from vrooli_cli.errors import DefinitionError, Problem, did_you_mean
 
 _MAX_VIOLATIONS = 100
 _MAX_PATTERN = 1_000  # letters
-_MAX_MATCHED = 100_000  # letters that a pattern is tried on
+_MAX_MATCHED = 10_000  # letters that a pattern is tried on
 _SHOWN = 80  # letters of a value in a sentence
 
 Path = tuple[str | int, ...]
+Accepts = Callable[[Any], bool]
 
 
 class Violation(NamedTuple):
@@ -43,23 +45,34 @@ class Violation(NamedTuple):
 class Schema:
     """A schema, ready to check values; made by :func:`compile_schema`."""
 
-    __slots__ = ("_schema", "_simple")
+    __slots__ = ("_accepts", "_properties", "_schema", "_simple")
 
     def __init__(self, schema: Any) -> None:
         self._schema = schema
         self._simple = _is_simple(schema)
+        self._accepts: Accepts | None = None
+        self._properties: dict[str, Schema] = {}
 
     def check(self, value: Any) -> list[Violation]:
         """Every violation, in order; empty when the value fits. It never raises for a value."""
-        found: list[Violation] = []
         try:
-            for violation in _walk(self._schema, value, ()) if self._simple else _full(self._schema, value):
-                found.append(violation)
-                if len(found) == _MAX_VIOLATIONS:
-                    break
+            if not self._simple:
+                return list(islice(_full(self._schema, value), _MAX_VIOLATIONS))
+            if self._accepts is None:
+                self._accepts = _acceptor(self._schema)
+            if self._accepts(value):
+                return []
+            return list(islice(_walk(self._schema, value, ()), _MAX_VIOLATIONS))
         except RecursionError:
-            found.append(Violation((), "is nested too deeply"))
-        return found
+            return [Violation((), "is nested too deeply")]
+
+    def check_property(self, name: str, value: Any) -> list[Violation]:
+        """The violations of one property, with paths from the property; none when the schema does not know it."""
+        schema = self._properties.get(name)
+        if schema is None:
+            properties = self._schema.get("properties", {}) if isinstance(self._schema, Mapping) else {}
+            schema = self._properties[name] = Schema(properties.get(name, True))
+        return schema.check(value)
 
 
 def compile_schema(schema: Any) -> Schema:
@@ -122,26 +135,23 @@ def _plural(count: Any, word: str) -> str:
 
 def is_type(value: Any, name: str) -> bool:
     """True when a value has the JSON Schema type of that name."""
-    match name:
-        case "null":
-            return value is None
-        case "boolean":
-            return isinstance(value, bool)
-        case "integer":
-            return _is_number(value) and (isinstance(value, int) or value.is_integer())
-        case "number":
-            return _is_number(value)
-        case "string":
-            return isinstance(value, str)
-        case "array":
-            return isinstance(value, list | tuple)
-        case "object":
-            return isinstance(value, Mapping)
-    return False
+    test = _TYPES.get(name)
+    return test is not None and test(value)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_TYPES: dict[str, Accepts] = {
+    "null": lambda value: value is None,
+    "boolean": lambda value: value is True or value is False,
+    "integer": lambda value: type(value) is int or (isinstance(value, float) and value.is_integer()),
+    "number": _is_number,
+    "string": lambda value: isinstance(value, str),
+    "array": lambda value: isinstance(value, list | tuple),
+    "object": lambda value: type(value) is dict or isinstance(value, Mapping),
+}
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -265,6 +275,47 @@ def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     if isinstance(choices, list | tuple):
         for index, inner in enumerate(choices):
             yield ("anyOf", index), inner
+
+
+def _acceptor(schema: Any) -> Accepts:
+    """Whether a value fits, without a word on why not: most do, and a run asks this of every call of a tool."""
+    if isinstance(schema, bool):
+        return lambda _: schema
+    parts = [_keyword_acceptor(key, wanted, schema) for key, wanted in schema.items() if key in _KEYWORDS]
+    if "anyOf" in schema:
+        choices = [_acceptor(choice) for choice in schema["anyOf"]]
+        parts.append(lambda value: any(choice(value) for choice in choices))
+    if "items" in schema:
+        item = _acceptor(schema["items"])
+        parts.append(lambda value: not isinstance(value, list | tuple) or all(map(item, value)))
+    if not schema.keys().isdisjoint(("properties", "required", "additionalProperties")):
+        parts.append(_map_acceptor(schema))
+    if len(parts) == 1:
+        return parts[0]
+    return lambda value: all(part(value) for part in parts)
+
+
+def _keyword_acceptor(key: str, wanted: Any, schema: Mapping[str, Any]) -> Accepts:
+    if key == "type" and isinstance(wanted, str):
+        return _TYPES[wanted]
+    check = _KEYWORDS[key]
+    return lambda value: not check(wanted, value, schema)
+
+
+def _map_acceptor(schema: Mapping[str, Any]) -> Accepts:
+    properties = {name: _acceptor(inner) for name, inner in schema.get("properties", {}).items()}
+    required = tuple(schema.get("required", ()))
+    others = _acceptor(schema.get("additionalProperties", True))
+
+    def accepts(value: Any) -> bool:
+        if type(value) is not dict and not isinstance(value, Mapping):
+            return True
+        for name in required:
+            if name not in value:
+                return False
+        return all(properties.get(name, others)(one) for name, one in value.items())
+
+    return accepts
 
 
 def _walk(schema: Any, value: Any, path: Path) -> Iterator[Violation]:

@@ -60,6 +60,10 @@ def _cells(text: str) -> int:
     return 2 if unicodedata.east_asian_width(text) in "WF" else 1
 
 
+# What a key may be written as: other floors point at the long name (spec routine.md, "Keys").
+_WRITTEN_AS: dict[str | int, str] = {"parameters": "with", "depends_on": "needs"}
+
+
 class Places:
     """The values of a document in the order of the text, as parallel columns; node 0 is the root.
 
@@ -98,7 +102,10 @@ class Places:
         """The node at ``pointer``, or its nearest ancestor, and whether it is the node itself."""
         node = 0
         for part in pointer:
-            child = self.children(self.links.get(node, node)).get(part)
+            inside = self.children(self.links.get(node, node))
+            child = inside.get(part)
+            if child is None and part in _WRITTEN_AS:
+                child = inside.get(_WRITTEN_AS[part])
             if child is None:
                 return node, False
             node = child

@@ -603,7 +603,7 @@ class _RoutineCompiler:
 
     def _unknown_name(self, root: str, where: Pointer, extra: tuple[str, ...], allowed: tuple[str, ...] | None) -> None:
         roots = _ROOTS if allowed is None else allowed
-        known = [*self._routine.inputs, *roots, *extra]
+        known = list(dict.fromkeys((*extra, *self._routine.inputs, *roots)))
         if root in self._places:
             hint = f"the result of a step is `steps.{root}.result`"
         elif root in self._vars:

@@ -1,8 +1,8 @@
 """One attempt at work: its clock, what it has carried out so far, and the one way in which a strategy calls a tool.
 
 The way of a call: validate → gate → ``tool/called`` → (log on disk, for ``once``) → host → validate →
-``tool/returned``. ``tool/called`` stands in the log before a ``once`` effect begins, so that a crash in between is never
-taken for a call that was not made.
+``tool/returned``. ``tool/called`` stands in the log before a ``once`` effect begins, so that a crash in between is
+never taken for a call that was not made.
 """
 
 from __future__ import annotations

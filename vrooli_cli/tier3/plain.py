@@ -12,7 +12,7 @@ from typing import Any, Final
 from vrooli_cli.errors import ToolError
 
 MAX_BYTES: Final = 64 << 20
-MAX_NODES: Final = 4_000_000
+MAX_NODES: Final = 2_000_000
 MAX_DEPTH: Final = 100
 _MAX_BITS: Final = 4_096  # of a whole number: the bound of expressions, too
 _SHOWN: Final = 2_000  # characters of a text, and items of a list, that the event of a written call keeps
@@ -32,7 +32,7 @@ def plain_result(value: Any) -> Any:
     try:
         return value if check.is_plain(value, 0) else _rebuilt(value)
     except _Unfit as unfit:
-        place = next((path for path, one in _walk(value) if one is unfit.value), "")
+        place = "" if unfit.value is None else next((path for path, one in _walk(value) if one is unfit.value), "")
         told = f"the result{place} {unfit.reason}"
         raise ToolError(told, code="OUTPUT_INVALID", retryable=False) from None
 
@@ -99,7 +99,7 @@ class _Check:
         return self.is_plain(key, 0)
 
     def _enter(self, value: Any, depth: int, size: int) -> None:
-        if depth > MAX_DEPTH:
+        if depth >= MAX_DEPTH:
             raise _Unfit(None, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
         self._take(value, size)
 

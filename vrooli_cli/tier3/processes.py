@@ -162,7 +162,7 @@ class Processes:
                 _signal_group(session, signal.SIGTERM)
             await self._until(lambda: not any(_group_exists(session) for session in sessions), grace if sessions else 0)
             await self._sweep(remains)
-        self._reap(proctable.family(os.getpid()))
+        self._reap(proctable.family(os.getpid()), strays=not self._live)
         for session in sessions:
             left = self._left.pop(session, None)
             if left is not None:
@@ -235,7 +235,7 @@ class Processes:
             _kill(found)
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            self._reap(proctable.family(os.getpid()))
+        self._reap(proctable.family(os.getpid()), strays=len(self._live) <= 1)
 
     def _remains(self, child: _Child) -> list[Process]:
         """Everybody of the command's family who still lives."""
@@ -283,16 +283,18 @@ class Processes:
         members = [one for one in known.values() if one.session in self._live or one.session in self._left]
         return [*members, *(known[pid] for pid in roots if pid in known), *proctable.descendants(known, roots).values()]
 
-    def _reap(self, known: Mapping[int, Process]) -> None:
-        """Take the exit status of dead orphans, so that no zombie stays."""
+    def _reap(self, known: Mapping[int, Process], *, strays: bool = False) -> None:
+        """Take the exit status of dead orphans, so that no zombie stays; of strays only where they would be ended."""
         for one in self._adopted(known):
-            if one.zombie and (one.session in self._left or one.session in self._live or self._was_seen(one)):
+            ours = strays or one.session in self._left or one.session in self._live
+            if one.zombie and (ours or self._was_seen(one)):
                 with suppress(ChildProcessError):
                     os.waitpid(one.pid, os.WNOHANG)
 
     def _was_seen(self, one: Process) -> bool:
+        """True when it, or the leader of its session, belongs to a command's family."""
         seen = [child.seen for child in self._live.values()] + [left.seen for left in self._left.values()]
-        return any(family.get(one.pid) == one.start for family in seen)
+        return any(family.get(one.pid) == one.start or one.session in family for family in seen)
 
     # --- memory ------------------------------------------------------------------------------------------------------
 

@@ -133,10 +133,11 @@ def ascii_only(text: Text, width: int) -> Text:
     for start, stop, style in _pieces(text):
         piece = text.plain[start:stop].translate(_ASCII).encode("ascii", "backslashreplace").decode()
         plain.append(piece, style)
-    return _cut(plain, width)
+    cut = _cut(plain, width)
+    return cut[:-1].append("~") if cut.plain.endswith("…") else cut
 
 
-_ASCII = str.maketrans({"…": ".", "·": "-", "×": "x", "→": ">", "↑": "^", "↓": "v", "─": "-", "│": "|", "–": "-"})
+_ASCII = str.maketrans({"…": "~", "·": "-", "×": "x", "→": ">", "↑": "^", "↓": "v", "─": "-", "│": "|", "–": "-"})
 
 
 def _pieces(text: Text) -> list[tuple[int, int, str]]:

@@ -7,7 +7,6 @@ lines of it and writes. If it is still writing, the picture is not taken (engine
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import os
 import shutil
@@ -44,7 +43,11 @@ PATIENCE = 2.0
 
 
 class View(Protocol):
-    """What a run shows itself on. Nothing here ever stops or delays the run."""
+    """What a run shows itself on. Nothing here ever stops or delays the run.
+
+    Whoever calls ``start`` calls ``stop`` when the run is over, or ``restore`` on every other way out, before anything
+    else is written to the terminal.
+    """
 
     def apply(self, event: ExecutionEvent) -> None:
         """Take an event in: sync, quick, never raises."""
@@ -147,7 +150,6 @@ class LiveView:
         """Begin to draw; the terminal's resize and the return from Ctrl-Z are noticed from now on."""
         self._loop = asyncio.get_running_loop()
         self.scribe.start()
-        atexit.register(self.restore)
         for number, handler in ((signal.SIGWINCH, self._resized), (signal.SIGCONT, self._continued)):
             with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):  # not on the main thread
                 self._loop.add_signal_handler(number, handler)
@@ -237,7 +239,6 @@ class LiveView:
         self.scribe.say(text)
         if not await self.scribe.close(PATIENCE):
             self.painter.restore()
-        atexit.unregister(self.restore)
 
     def _end_timer(self) -> None:
         if self._timer is not None:

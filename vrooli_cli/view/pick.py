@@ -323,10 +323,10 @@ def _reason(failure: Failure) -> str:
 
 def _team(state: ViewState, crew: Crew, body: int, width: int, now: datetime) -> TeamPart:
     """Busy members first; two or three side by side where they would not have room below each other."""
-    rows = min(len(crew.members), max(1, (body - 2) // 2))
+    rows = max(1, min(len(crew.members), (body - 2) // 2))
     columns = max(1, min(-(-len(crew.members) // rows), width // 38))
     wanted = rows * columns
-    inside = _busy_inside(state)
+    inside = _busy_inside(state) if width // columns >= 50 else {}
     members = list(islice(crew.busy.values(), wanted))
     busy = len(members)
     if busy < wanted:

@@ -185,6 +185,7 @@ class ViewState:
         parked: The same for what waits for a retry or for a person.
         groups: Composites that have begun; they are in ``running`` too while they have not failed.
         failed: The first failures, by address; ``failures`` counts all.
+        asked: Address → (question, code) of what waits for a person.
         notes: Unit → why it was skipped or reused (the first ones).
         tail: The last events that say something.
         streams: Address → what a model is saying, the latest last.
@@ -212,7 +213,7 @@ class ViewState:
         self.groups: dict[str, Node] = {}
         self.failed: dict[str, Failure] = {}
         self.failures = 0
-        self.asked: dict[str, str] = {}
+        self.asked: dict[str, tuple[str, str]] = {}
         self.notes: dict[int, str] = {}
         self.tail: deque[Heard] = deque(maxlen=TAIL_KEPT)
         self.streams: dict[str, Stream] = {}
@@ -487,7 +488,7 @@ class ViewState:
     def _step_suspended(self, fact: e.StepSuspended, at: datetime) -> None:
         node = self._park(fact.step_id, SUSPENDED, at)
         node.note = line(fact.prompt or fact.reason)
-        self.asked[fact.step_id] = node.note
+        self.asked[fact.step_id] = (node.note, line(fact.code, 40))
 
     def _step_expanded(self, fact: e.StepExpanded, at: datetime) -> None:
         self._open(fact.step_id, at).total = _whole(fact.count)
@@ -575,7 +576,7 @@ class ViewState:
         self.notice = line(f"{fact.resource} {word}: {fact.used:,} of {fact.limit:,}", 120)
 
     def _approval_requested(self, fact: e.ApprovalRequested, at: datetime) -> None:
-        self.asked[fact.step_id] = line(fact.prompt)
+        self.asked[fact.step_id] = (line(fact.prompt), "APPROVAL_REQUIRED")
 
     def _approval_answered(self, fact: e.ApprovalGranted | e.ApprovalDenied, at: datetime) -> None:
         self.asked.pop(fact.step_id, None)

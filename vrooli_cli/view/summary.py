@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 from rich.text import Text
@@ -43,7 +44,7 @@ def final_summary(
     lines = _failures(state, result, look) if status != "completed" else _continued(state, look)
     lines += _questions(state, look) if status == "suspended" else []
     lines += _outputs(result, look)
-    lines.append(_verdict(state, result, status, look, now))
+    lines.append(_verdict(state, result, status, look, max(width, 60), now))
     lines += [Text.assemble(("  ", ""), (command, "bold")) for command in _commands(state, status, hint)]
     cut = [_cut(text, width) for text in lines]
     return cut if look.unicode else [ascii_only(text, width) for text in cut]
@@ -100,7 +101,7 @@ def _continued(state: ViewState, look: Look) -> list[Text]:
 
 def _questions(state: ViewState, look: Look) -> list[Text]:
     lines = []
-    for address, question in list(state.asked.items())[:FAILURES_SHOWN]:
+    for address, (question, _) in list(state.asked.items())[:FAILURES_SHOWN]:
         lines.append(
             Text.assemble(
                 (f"{look.sign(SUSPENDED)} ", COLOURS[SUSPENDED]), (line(address, 120), "bold"), " waits: ", question
@@ -144,7 +145,9 @@ def _simple(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
 
-def _verdict(state: ViewState, result: Mapping[str, Any] | None, status: str, look: Look, now: datetime | None) -> Text:
+def _verdict(
+    state: ViewState, result: Mapping[str, Any] | None, status: str, look: Look, width: int, now: datetime | None
+) -> Text:
     board, mark = state.board, _STATES.get(status, SKIPPED)
     text = Text.assemble((look.sign(mark), COLOURS[mark]), " ", (state.name or "run", "bold"), f" {status}")
     ms = (result or {}).get("duration_ms")
@@ -157,7 +160,10 @@ def _verdict(state: ViewState, result: Mapping[str, Any] | None, status: str, lo
     parts += [f"{count(board.counts[SKIPPED])} skipped"] if board.counts[SKIPPED] else []
     parts += [f"{count(_credits(state, result))} credits"] if _credits(state, result) else []
     parts += [state.run_id] if state.run_id else []
-    return text.append(f" {look.dot} " + f" {look.dot} ".join(parts), "dim")
+    for part in parts:
+        if text.cell_len + 3 + cells(part) <= width:
+            text.append(f" {look.dot} {part}", "dim")
+    return text
 
 
 def _credits(state: ViewState, result: Mapping[str, Any] | None) -> int:
@@ -168,8 +174,15 @@ def _credits(state: ViewState, result: Mapping[str, Any] | None) -> int:
 def _commands(state: ViewState, status: str, hint: str | None) -> list[str]:
     if hint is not None:
         return [hint] if hint else []
-    if not state.run_id or status not in ("failed", "cancelled", "suspended"):
+    if state.started is None or status not in ("failed", "cancelled", "suspended"):
         return []
     if status == "suspended" and state.asked:
-        return [f"vrooli approve {state.run_id} {line(address, 120)}" for address in list(state.asked)[:FAILURES_SHOWN]]
+        asked = list(state.asked.items())[:FAILURES_SHOWN]
+        return [_answer(state.run_id, quote(line(address, 120)), code) for address, (_, code) in asked]
     return [f"vrooli resume {state.run_id}"]
+
+
+def _answer(run_id: str, step: str, code: str) -> str:
+    if code == "OUTCOME_UNKNOWN":
+        return f"vrooli resume {run_id} --assume {step}=done  (or =failed, =rerun)"
+    return f"vrooli approve {run_id} {step}"

@@ -238,6 +238,7 @@ class _Encoding:
         self.commits: dict[tuple[str, str, str], int] = {}
         self.cut_short = False
         self._most = most
+        self._roles_of: dict[str, list[tuple[str, int]]] = {a.id: [] for a in self.agents}
         for root in spec.structural.groups.values():
             self._open(root, None)
         self._decide_plays()
@@ -265,12 +266,15 @@ class _Encoding:
         ]
 
     def circles(self, taken: frozenset[int]) -> list[list[int]]:
-        """Clauses against roles of one agent that allow each other in a circle, so that none can be adopted last."""
+        """Clauses against roles of one agent that allow each other in a circle, so that none can be adopted first.
+
+        Two roles that do not go together at all are the business of a rule, and of no clause here.
+        """
         clauses = []
         for agent in self.agents:
             mine = [(s, r) for (a, s, r), x in self.plays.items() if a == agent.id and x in taken]
             _, circle = self.adoption_order(mine)
-            if circle:
+            if circle and all(self._leads(p, q) or self._leads(q, p) for p, q in combinations(circle, 2)):
                 clauses += [[-self.plays[a.id, slot, role] for slot, role in circle] for a in self.agents]
         return clauses
 
@@ -292,7 +296,7 @@ class _Encoding:
 
     def committed(self, scheme: str, mission: str) -> list[int]:
         """The decisions to be committed to a mission."""
-        return [x for (_, s, m), x in self.commits.items() if (s, m) == (scheme, mission)]
+        return [self.commits[a.id, scheme, mission] for a in self.agents]
 
     # Groups and roles
 
@@ -334,6 +338,7 @@ class _Encoding:
                 needed = self._capabilities(role)
                 for agent in self.agents:
                     play = self.plays[agent.id, slot, role] = self.rules.decision()
+                    self._roles_of[agent.id].append((role, play))
                     self.rules.implies(play, [slot.exists], None)
                     if not needed <= set(agent.capabilities):
                         listed = ", ".join(sorted(needed))
@@ -446,7 +451,7 @@ class _Encoding:
 
     def _bound_by(self, norm: Norm, agent: str) -> Iterator[int]:
         """The decisions by which ``agent`` would play a role that the norm speaks of."""
-        return (x for (a, _, role), x in self.plays.items() if a == agent and self.structure.is_a(role, norm.role))
+        return (play for role, play in self._roles_of[agent] if self.structure.is_a(role, norm.role))
 
     def _keep_goals(self, scheme: Scheme) -> None:
         """The root goal can be reached: all parts of a sequence or parallel, one branch of a choice."""

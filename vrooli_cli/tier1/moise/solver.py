@@ -3,7 +3,7 @@
 The solver is python-sat. Measured on two cores, CPython 3.11, an environment each, the same rules to each (30 agents,
 12 roles, 20 missions: 1,018 decisions, 2,101 constraints), to the same lowest peak of work:
 
-* python-sat 1.9.dev17: 13 MB on disk, 50 ms import, 30 ms solve; a smallest set of rules in conflict is built in.
+* python-sat 1.9.dev17: 13 MB on disk, 50 ms import, 30 ms solve; sets of rules in conflict, smallest ones.
 * highspy 1.15.1 (needs numpy): 83 MB on disk, 160 ms import, 110 ms solve; no sets of rules in conflict.
 * ortools 9.15 (needs pandas): 245 MB on disk, 560 ms import, 45 ms solve; a sufficient set, not a smallest one.
 
@@ -19,6 +19,9 @@ from typing import Any
 
 from vrooli_cli.errors import VrooliError
 
+MAX_CALLS = 2000
+"""How often a smaller conflict is looked for; organisations that people write need some dozens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
@@ -28,6 +31,12 @@ class Constraint:
     count: int
     literals: tuple[int, ...]
     when: tuple[int, ...]
+
+    def holds(self, taken: frozenset[int]) -> bool:
+        """True when it is kept by taking exactly these decisions."""
+        if not all((x in taken) if x > 0 else (-x not in taken) for x in self.when):
+            return True
+        return sum((x in taken) if x > 0 else (-x not in taken) for x in self.literals) >= self.count
 
 
 class Rules:
@@ -76,9 +85,12 @@ class Solution:
         self._rules = rules
         self._unfit = unfit
         self._top = rules.decisions + len(rules.names)
-        self._fixed: list[int] = []
+        self._assumed = [rules.decisions + 1 + i for i in range(len(rules.names))]
+        self._named: dict[int, list[Constraint]] = {x: [] for x in self._assumed}
+        for constraint in rules.constraints:
+            if constraint.rule is not None:
+                self._named[self._assumed[constraint.rule]].append(constraint)
         clauses = [clause for c in rules.constraints for clause in self._clauses(c)]
-        self._all = clauses
         self._solver = _pysat("solvers").Solver(name="glucose4", bootstrap_with=clauses)
 
     def __enter__(self) -> Solution:
@@ -89,19 +101,12 @@ class Solution:
 
     def found(self, *also: int) -> frozenset[int] | None:
         """The decisions that are taken in some solution in which ``also`` holds; None when there is none."""
-        selectors = [self._selector(i) for i in range(len(self._rules.names))]
-        while self._solver.solve(assumptions=[*selectors, *self._fixed, *also]):
-            taken = frozenset(x for x in self._solver.get_model()[: self._rules.decisions] if x > 0)
-            clauses = self._unfit(taken)
-            if not clauses:
-                return taken
-            self._all += clauses
-            self._solver.append_formula(clauses)
-        return None
+        return self._model([*self._assumed, *also])
 
     def fix(self, *literals: int) -> None:
-        """Keep ``literals`` from now on."""
-        self._fixed += literals
+        """Keep the rules and ``literals`` from now on; there must be a solution with them."""
+        self._solver.append_formula([[x] for x in (*self._assumed, *literals)])
+        self._assumed = []
 
     def minimize(self, best: frozenset[int], sums: Sequence[Sequence[int]]) -> frozenset[int]:
         """A solution in which the largest of the sums is as low as it can be, and is kept so.
@@ -134,22 +139,67 @@ class Solution:
         return best
 
     def conflict(self) -> list[str]:
-        """A smallest set of rules that cannot hold together, in their order; call it when nothing was found."""
-        formula = _pysat("formula").WCNF()
-        formula.extend(self._all)
-        for i in range(len(self._rules.names)):
-            formula.append([self._selector(i)], weight=1)
-        with _pysat("examples.optux").OptUx(formula, unsorted=True) as extractor:
-            smallest = extractor.compute() or []
-        return [self._rules.names[i - 1] for i in sorted(smallest)]
+        """A smallest set of rules that cannot hold together, in their order; call it when nothing was found.
 
-    def _selector(self, rule: int) -> int:
-        return self._rules.decisions + 1 + rule
+        Rules are dropped from the solver's own reason until none can be left out. Then smaller sets are looked for, by
+        implicit hitting sets (Ignatiev et al. 2015): what a conflict must break every way of keeping the rest. Past
+        :data:`MAX_CALLS` questions the set from which no rule can be left out is the answer.
+        """
+        smallest = self._irreducible()
+        with _pysat("examples.hitman").Hitman(solver="glucose4", htype="sorted") as hitman:
+            for _ in range(MAX_CALLS):
+                candidate = hitman.get() or []
+                if len(candidate) >= len(smallest):
+                    break
+                taken = self._model(candidate)
+                if taken is None:
+                    smallest = candidate
+                    break
+                hitman.hit(self._correction(taken))
+        return [self._rules.names[x - self._rules.decisions - 1] for x in sorted(smallest)]
+
+    def _irreducible(self) -> list[int]:
+        """Rules in conflict of which each is needed."""
+        core = self._reason(self._assumed)
+        for rule in list(core):
+            without = [x for x in core if x != rule]
+            if rule in core and self._model(without) is None:
+                core = self._reason(without)
+        return core
+
+    def _reason(self, assumed: list[int]) -> list[int]:
+        self._solver.solve(assumptions=assumed)
+        return sorted(self._solver.get_core() or [])
+
+    def _correction(self, taken: frozenset[int]) -> list[int]:
+        """A smallest-by-inclusion set of rules without which the others hold, beginning with what ``taken`` breaks."""
+        left = self._broken(taken, self._assumed)
+        kept = [x for x in self._assumed if x not in left]
+        for rule in list(left):
+            if rule in left and (more := self._model([*kept, rule])) is not None:
+                still = self._broken(more, left)
+                kept += [x for x in left if x not in still]
+                left = still
+        return left
+
+    def _broken(self, taken: frozenset[int], rules: Iterable[int]) -> list[int]:
+        """Those of ``rules`` that do not hold when exactly ``taken`` is decided."""
+        return [x for x in rules if not all(c.holds(taken) for c in self._named[x])]
+
+    def _model(self, assumed: Iterable[int]) -> frozenset[int] | None:
+        assumptions = list(assumed)
+        while self._solver.solve(assumptions=assumptions):
+            taken = frozenset(x for x in self._solver.get_model()[: self._rules.decisions] if x > 0)
+            clauses = self._unfit(taken)
+            if not clauses:
+                return taken
+            self._solver.append_formula(clauses)
+        return None
 
     def _clauses(self, constraint: Constraint) -> list[list[int]]:
         prefix = [-x for x in constraint.when]
         if constraint.rule is not None:
-            prefix.append(-self._selector(constraint.rule))
+            prefix.append(-(self._rules.decisions + 1 + constraint.rule))
         literals, count = list(constraint.literals), constraint.count
         if count > len(literals):
             return [prefix]

@@ -47,6 +47,7 @@ class Structure:
             self.parent.update(dict.fromkeys((sub.id for sub in group.subgroups), group.id))
         self._ancestry = {role: _ancestry(role, structural.roles) for role in structural.roles}
         self._compatibilities = {g: tuple(self._visible_compatibilities(g)) for g in self.groups}
+        self._answers: dict[tuple[str, str, str, bool], bool] = {}  # allocation asks the same a thousand times
         self._links = {g: tuple(self._visible_links(g)) for g in self.groups}
         declared = [*structural.links, *(x for g in self.groups.values() for x in g.links)]
         self.restricts_communication = any(x.type == "communication" for x in declared)
@@ -93,8 +94,14 @@ class Structure:
             wanted: The role it would play as well.
             same_instance: True when that is in the same group, which is what the scope of a compatibility speaks of.
         """
-        scope = "intra-group" if same_instance else "inter-group"
-        return any(c.scope == scope and self._joins(c, played, wanted) for c in self._compatibilities[in_group])
+        question = (played, in_group, wanted, same_instance)
+        answer = self._answers.get(question)
+        if answer is None:
+            scope = "intra-group" if same_instance else "inter-group"
+            visible = self._compatibilities[in_group]
+            answer = any(c.scope == scope and self._joins(c, played, wanted) for c in visible)
+            self._answers[question] = answer
+        return answer
 
     def norms_of(self, role: str) -> tuple[Norm, ...]:
         """The norms that bind players of ``role``, its own and inherited ones, in the order of the file."""

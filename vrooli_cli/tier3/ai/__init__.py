@@ -1,4 +1,4 @@
-"""Models: one seam (:mod:`~vrooli_cli.tier3.ai.service`), behind it OpenAI-compatible endpoints, a script or a recording.
+"""Models: one seam (:mod:`.service`), and behind it OpenAI-compatible endpoints, a script or a recording.
 
 ::
 

@@ -1,4 +1,4 @@
-"""``file_read``, ``file_write`` and ``file_list``. Where they may go is the gate's business; it has resolved the links."""
+"""``file_read``, ``file_write`` and ``file_list``. Where they may go is the gate's business: it resolves links."""
 
 from __future__ import annotations
 

@@ -183,9 +183,10 @@ def wide_run(batches: int, each: int, upto: float) -> tuple[PlanSummary, list[e.
     for position in range(min(stop + 8, len(names))):
         begin(teller, names[position], plan.steps[names[position]])
         teller.wait(23)
-        ended = position - 8
-        if 0 <= ended < stop:
-            _verdict(teller, names[ended], ended)
+        if position >= 8:
+            _verdict(teller, names[position - 8], position - 8)
+    for ended in range(max(0, len(names) - 8), stop):
+        _verdict(teller, names[ended], ended)
     teller.wait(1800)
     return plan, teller.events, teller.now
 

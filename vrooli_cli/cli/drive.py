@@ -1,0 +1,323 @@
+"""A prepared run from its start to its exit code: view, streams of events, signals, result.
+
+Whatever prepares a run (``run``, later ``resume`` and others) drives it with :func:`drive`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from vrooli_cli.cli.console import Console, Invocation
+from vrooli_cli.cli.crash import report_bug
+from vrooli_cli.cli.output import Stdout, as_json, field_text, outputs_text, result_line
+from vrooli_cli.cli.prompt import TerminalApprover
+from vrooli_cli.cli.signals import Signals
+from vrooli_cli.cli.signals import exit_code as signal_code
+from vrooli_cli.errors import InputError, exit_code
+from vrooli_cli.model.run import ExecutionResult, ExecutionStatus
+from vrooli_cli.tier2.run import RESULT_LIMIT
+
+if TYPE_CHECKING:
+    from vrooli_cli.architecture import ExecutionArchitecture
+    from vrooli_cli.loading.bundle import LoadedBundle
+    from vrooli_cli.tier2.tier import PreparedRun
+    from vrooli_cli.view import View
+
+_KEYS_AND_TURNS = re.compile(r"\[[^\]]*\]|#\d+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How a run is shown, and what is printed of it.
+
+    Attributes:
+        format: One of ``text``, ``json``, ``yaml``, ``ndjson``, ``none``.
+        field: The one output that is printed, raw.
+        view: None chooses by the terminal.
+        level: -1 for ``-q``, 1 for ``-v``.
+        events: A file for the events.
+        pass_exit: ``-x``.
+        kept: False when the run is in memory only, so that nothing can go on with it.
+        store: What ``--store`` said; commands that are shown repeat it.
+    """
+
+    format: str = "text"
+    field: str | None = None
+    view: Literal["live", "plain", "none"] | None = None
+    level: int = 0
+    events: str | None = None
+    pass_exit: bool = False
+    kept: bool = True
+    store: str | None = None
+
+
+class _Copies:
+    """Where events go besides the view: stdout with ``-o ndjson``, the file of ``--events``."""
+
+    def __init__(self, how: How, stdout: Stdout, file: IO[bytes] | None) -> None:
+        self._stdout = stdout if how.format == "ndjson" else None
+        self._file = file
+
+    def attach(self, prepared: PreparedRun) -> None:
+        if self._stdout is not None:
+            prepared.channel.sink(self._stdout.write)
+        if self._file is not None:
+            prepared.channel.sink(self._write)
+
+    def _write(self, data: bytes) -> None:
+        if self._file is not None:
+            self._file.write(data)
+            self._file.flush()
+
+    def end(self, line: bytes) -> str | None:
+        """The last line, and why the file is not complete if it is not."""
+        if self._stdout is not None:
+            self._stdout.write(line)
+        if self._file is None:
+            return None
+        try:
+            self._write(line)
+            self._file.close()
+        except OSError as error:
+            return str(error.strerror)
+        return None
+
+
+def open_events(how: How) -> IO[bytes] | None:
+    """The file of ``--events``.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    if how.events is None:
+        return None
+    try:
+        return Path(how.events).open("wb")  # closed with the last line
+    except OSError as error:
+        raise InputError(f"--events: {how.events} cannot be written: {error.strerror}") from None
+
+
+async def drive(
+    call: Invocation,
+    architecture: ExecutionArchitecture,
+    loaded: LoadedBundle,
+    prepared: PreparedRun,
+    how: How,
+    approver: object = None,
+    file: IO[bytes] | None = None,
+) -> int:
+    """Run it, show it, print its result; the exit code."""
+    from vrooli_cli.view import make_view
+
+    call.masker = prepared.scope.masker
+    stdout = Stdout(call)
+    limit = prepared.scope.account.limit
+    view = make_view(
+        how.view,
+        sys.stderr,
+        prepared.summary,
+        run_id=prepared.run_id,
+        credit_limit=limit,
+        level=how.level,
+        environ=call.environ,
+    )
+    if isinstance(approver, TerminalApprover):
+        approver.view = view
+    copies = _Copies(how, stdout, file)
+    copies.attach(prepared)
+    prepared.channel.fold(view.apply)
+    signals = Signals(lambda: _stop(prepared, view, how), lambda: _abandon(architecture, view))
+    view.start()
+    try:
+        with signals:
+            result = await prepared.run()
+            await architecture.close()
+    except BaseException:
+        view.restore()
+        raise
+    wire = _wire(stdout, result)
+    await view.stop(wire, hint=_hint(result, wire, how))
+    lost = copies.end(stdout.masked(result_line(wire, prepared.channel.next_seq)))
+    ended = _Ended(call, loaded, prepared, how, result, wire)
+    ended.tell(lost)
+    return ended.print(stdout) or ended.code(signals.received)
+
+
+def _stop(prepared: PreparedRun, view: View, how: How) -> None:
+    if how.level >= 0:
+        view.print("stopping: what runs gets a moment to end; once more (Ctrl-C) leaves at once")
+    prepared.cancel("user")
+
+
+def _abandon(architecture: ExecutionArchitecture, view: View) -> None:
+    view.restore()
+    architecture.host.processes.kill_all()
+
+
+def _wire(stdout: Stdout, result: ExecutionResult) -> dict[str, Any]:
+    """The result as it leaves the process: no secrets, nothing huge."""
+    wire = result.wire()
+    for step in wire["steps"].values():
+        _shorten(step)
+    if stdout.masked(b"") is not None and stdout._call.masker is not None:
+        wire = json.loads(stdout.masked(as_json(wire)))
+    return wire
+
+
+def _shorten(step: dict[str, Any]) -> None:
+    """A step's result above 64 KiB is cut (spec cli.md)."""
+    value = step.get("result")
+    if value is None or isinstance(value, bool | int | float):
+        return
+    if isinstance(value, str):
+        if len(value) > RESULT_LIMIT:
+            step |= {"result": value[:RESULT_LIMIT], "truncated": True}
+    elif len(as_json(value)) > RESULT_LIMIT:
+        step |= {"result": None, "truncated": True}
+
+
+def _hint(result: ExecutionResult, wire: Mapping[str, Any], how: How) -> str | None:
+    """The command that goes on, when the view cannot know it."""
+    if not how.kept:
+        return ""
+    if how.store is None or result.success:
+        return None
+    return next(iter(commands(result, wire, how)), "")
+
+
+def commands(result: ExecutionResult, wire: Mapping[str, Any], how: How) -> list[str]:
+    """What a person may type next."""
+    if result.success or not how.kept:
+        return []
+    import shlex
+
+    run = result.context.execution_id
+    store = f" --store {shlex.quote(how.store)}" if how.store else ""
+    if result.status is ExecutionStatus.SUSPENDED:
+        asked = [path for path, step in wire["steps"].items() if step["status"] == "suspended"]
+        return [f"vrooli approve {run} {shlex.quote(path)}{store}" for path in asked[:5]] or [
+            f"vrooli resume {run}{store}"
+        ]
+    return [f"vrooli resume {run}{store}"]
+
+
+@dataclass(slots=True)
+class _Ended:
+    """A run that is over, and what there is to say."""
+
+    call: Invocation
+    loaded: LoadedBundle
+    prepared: PreparedRun
+    how: How
+    result: ExecutionResult
+    wire: dict[str, Any]
+
+    def tell(self, lost: str | None) -> None:
+        """What the view does not say."""
+        console, error = Console(self.call), self.wire["error"]
+        if self.how.view == "none" and not self.result.success:
+            if error is not None:
+                step = f"{error['step']}: " if error.get("step") else ""
+                console.error(f"{step}{error['code']}: {error['message']}")
+            for command in commands(self.result, self.wire, self.how):
+                console.say(f"  {command}")
+        if self.result.status is ExecutionStatus.SUSPENDED and not self.how.kept:
+            console.error("the run waits for an answer, but it was not stored; run it again with --yes or a store")
+        if error is not None:
+            self._annotate(console, error)
+        if lost is not None:
+            console.warning(f"--events: {self.how.events} is not complete: {lost}")
+
+    def _annotate(self, console: Console, error: Mapping[str, Any]) -> None:
+        if self.call.environ.get("GITHUB_ACTIONS") != "true":
+            return
+        file, line, column = locate(self.prepared, self.loaded, error.get("step") or "")
+        step = f"{error['step']}: " if error.get("step") else ""
+        console.annotate("error", f"{step}{error['code']}: {error['message']}", file, line, column)
+
+    def print(self, stdout: Stdout) -> int:
+        """The result on stdout; an exit code when that failed."""
+        if self.how.format in ("json", "yaml") and not self.how.field:
+            stdout.document(self.wire, self.how.format)
+        elif self.how.format == "text" and self.result.success:
+            try:
+                stdout.text(self._text())
+            except InputError as error:
+                Console(self.call).error(error.message)
+                return 1
+        stdout.check()
+        return 0
+
+    def _text(self) -> str:
+        if self.how.field:
+            return field_text(self.result.result, self.how.field)
+        return outputs_text(self.prepared.plan.routine.outputs is not None, self.result.result)
+
+    def code(self, received: int) -> int:
+        """The exit code of the table in cli.md."""
+        result, error = self.result, self.result.error
+        if result.success:
+            return 0
+        bug = self._bug()
+        if bug:
+            return bug
+        if result.status is ExecutionStatus.SUSPENDED:
+            return 5
+        if result.status is ExecutionStatus.CANCELLED or error is None:
+            return signal_code(received) if received else 130
+        if error.code == "CANCELLED" and received:
+            return signal_code(received)
+        passed = error.context.get("exit_code")
+        if self.how.pass_exit and error.code == "TOOL_FAILED" and isinstance(passed, int) and 0 < passed < 256:
+            return passed
+        return exit_code(error.code, ran=any(step.attempts for step in result.steps.values()))
+
+    def _bug(self) -> int:
+        error = self.result.error
+        if self.prepared.bug is not None:
+            return report_bug(self.call, self.prepared.bug)
+        if error is not None and error.code == "INTERNAL":
+            details = error.context.get("traceback") or f"{error.step}: {error.message}\n{error.cause or ''}"
+            return report_bug(self.call, str(details))
+        return 0
+
+
+def locate(prepared: PreparedRun, loaded: LoadedBundle, address: str) -> tuple[str, int, int]:
+    """File, line and column of the step at an address; of the file alone when it is not known."""
+    plan, graph = prepared.plan, prepared.plan.graph
+    found = None
+    for part in _KEYS_AND_TURNS.sub("", address).split("/"):
+        if part.startswith("handlers."):
+            graph = plan.handlers.get(part.removeprefix("handlers."), graph)
+            continue
+        step = graph.by_id.get(part)
+        if step is None:
+            break
+        found = (plan.routine.key, step.step.pointer)
+        if step.inside is not None:
+            graph = step.inside
+        elif step.child is not None:
+            plan, graph = step.child, step.child.graph
+    key, pointer = found or (loaded.main, ())
+    source = loaded.sources.get(key)
+    return (source.name, *source.locate(pointer)) if source is not None and found else (plan.routine.path, 0, 0)
+
+
+def leave(code: int) -> int:
+    """The exit code; at once when a thread was abandoned, which Python would otherwise trip over at its end."""
+    if any(thread is not threading.current_thread() for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                continue
+        os._exit(code)
+    return code

@@ -1,0 +1,70 @@
+"""The flags that several verbs share, and how their values are read; a wrong one is told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import typer
+
+from vrooli_cli.errors import did_you_mean
+
+Format = Literal["text", "json", "yaml", "ndjson", "none"]
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A reader of one of these words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            hint = did_you_mean(text, words)
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(words)}{f'; {hint}' if hint else ''}")
+        return text
+
+    return read
+
+
+def duration(text: str) -> int:
+    """Milliseconds."""
+    from vrooli_cli.loading.durations import parse_duration
+
+    try:
+        milliseconds = parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return milliseconds
+
+
+def positive_duration(text: str) -> int:
+    """Milliseconds, at least one."""
+    milliseconds = duration(text)
+    if not milliseconds:
+        raise typer.BadParameter("a time-out is longer than 0")
+    return milliseconds
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers."""
+
+    def read(text: str) -> int:
+        clean = text.strip().replace("_", "")
+        if not (clean.isascii() and clean.isdigit() and len(clean) <= 18 and int(clean) >= least):
+            raise typer.BadParameter(f"expected a whole number, at least {least}, not {text!r}")
+        return int(clean)
+
+    return read
+
+
+def dollars(text: str) -> float:
+    """An amount of US dollars."""
+    try:
+        amount = float(text.removeprefix("$"))
+    except ValueError:
+        amount = -1.0
+    if not 0 <= amount < 1e12:
+        raise typer.BadParameter(f"expected US dollars, for example 0.50, not {text!r}")
+    return amount
+
+
+Json = Annotated[bool, typer.Option("--json", help="Short for -o json.", rich_help_panel="Output")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.", rich_help_panel="Output")]

@@ -1,0 +1,44 @@
+"""``vrooli schema KIND``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vrooli_cli.cli.console import Invocation
+
+KINDS = ("routine", "swarm", "test", "project", "events")
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+@app.command("schema")
+def schema(
+    ctx: typer.Context,
+    kind: Annotated[str, typer.Argument(help=", ".join(KINDS), autocompletion=_kinds)] = "routine",
+) -> int:
+    """Print the JSON Schema of a kind of file, for editors.
+
+    Put `# yaml-language-server: $schema=FILE` on the first line of a routine, with what this prints in FILE.
+    """
+    from vrooli_cli.cli.output import Stdout
+    from vrooli_cli.errors import InputError, did_you_mean
+    from vrooli_cli.loading.schemas import json_schema
+
+    call: Invocation = ctx.obj
+    if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS) or f"there is {', '.join(KINDS)}"
+        raise InputError(f"there is no schema {kind!r}; {hint}")
+    stdout = Stdout(call)
+    stdout.json(json_schema(kind))  # type: ignore[arg-type]
+    stdout.check()
+    return 0
+
+
+@app.command("-", hidden=True)
+def _nothing() -> None:
+    """Typer makes no group of a single command."""

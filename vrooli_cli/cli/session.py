@@ -1,0 +1,183 @@
+"""From flags to an architecture: settings, store, permissions, who is asked. Shared by every verb that loads a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from vrooli_cli.cli.console import Invocation
+from vrooli_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from vrooli_cli.architecture import ExecutionArchitecture
+    from vrooli_cli.errors import Problem
+    from vrooli_cli.gate import Approver
+    from vrooli_cli.loading.bundle import LoadedBundle
+    from vrooli_cli.loading.project import Project, Settings
+    from vrooli_cli.model.routine import Permissions
+    from vrooli_cli.model.store import Store
+    from vrooli_cli.tier3.registry import ToolRegistry
+
+# What a resume says again; the rest belongs to one call (store, view, output, prompts).
+_KEPT = ("model", "schedule", "timeout_ms", "grace_ms", "max_concurrent", "max_credits", "max_cost", "keep_going")
+
+
+def settings_of(call: Invocation, **flags: Any) -> Settings:
+    """The settings of a call: flags over ``VROOLI_*``; a flag that was not given says nothing."""
+    from vrooli_cli.loading.project import Settings, settings_from_environment
+
+    known = {field.name for field in fields(Settings)}
+    said = {name: value for name, value in flags.items() if name in known and value not in (None, False)}
+    below = settings_from_environment(call.environ)
+    if flags.get("store"):
+        below = replace(below, no_store=None)
+    if flags.get("no_store"):
+        below = replace(below, store=None)
+    return Settings(**said).over(below)
+
+
+def kept_settings(settings: Settings) -> dict[str, Any]:
+    """What the history keeps of them."""
+    kept = {name: getattr(settings, name) for name in _KEPT}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def open_journal(settings: Settings, project: Project) -> Store | None:
+    """Where the run is kept; None keeps it in memory.
+
+    Raises:
+        StoreError: It cannot be opened.
+    """
+    if settings.no_store:
+        return None
+    from vrooli_cli.journal import open_store
+
+    place = settings.store or project.store.get("path")
+    if not settings.store and place and project.root is not None:
+        place = str(project.root / place)
+    return open_store(place, full=project.store.get("sync") == "full")
+
+
+def command_line_rules(allow: Iterable[str], deny: Iterable[str]) -> Permissions:
+    """``--allow`` and ``--deny`` as the outermost level.
+
+    Raises:
+        InputError: A rule is not one, or names nothing that there is.
+    """
+    from vrooli_cli.gate import check
+    from vrooli_cli.model.routine import Permissions, Rule
+
+    permissions = Permissions(
+        allow=tuple(Rule(text, f"--allow {text}") for text in allow),
+        deny=tuple(Rule(text, f"--deny {text}") for text in deny),
+    )
+    if permissions:
+        tools = {tool.name: list(tool.schema.get("properties", {})) for tool in registry()}
+        wrong = [problem for problem in check(permissions, pointer=(), tools=tools) if not problem.warning]
+        if wrong:
+            raise InputError("\n".join(f"--{problem.pointer[0]}: {problem}" for problem in wrong))
+    return permissions
+
+
+def registry(folders: Iterable[str] = ()) -> ToolRegistry:
+    """The tools there are without a run: the box."""
+    from vrooli_cli.tier3.box import default_tools
+    from vrooli_cli.tier3.registry import ToolRegistry
+
+    no_tool_folders(folders)
+    return ToolRegistry(default_tools())
+
+
+def no_tool_folders(folders: Iterable[str]) -> None:
+    """Raises InputError for ``--tools``: the engine for a project's own tools is not part of this version."""
+    if tuple(folders):
+        raise InputError("--tools: this version cannot load tools of your own yet; leave it out")
+
+
+def approver_of(settings: Settings) -> Approver:
+    """Who is asked: ``--yes``, a person on the terminal, or nobody now."""
+    from vrooli_cli.gate import AutoApprove, Defer
+
+    if settings.yes:
+        return AutoApprove()
+    if settings.no_input:
+        return Defer()
+    from vrooli_cli.cli.prompt import TerminalApprover, can_ask
+
+    return TerminalApprover() if can_ask() else Defer()
+
+
+def architecture_of(
+    call: Invocation,
+    loaded: LoadedBundle,
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    approver: Approver | None = None,
+    permissions: Permissions | None = None,
+) -> ExecutionArchitecture:
+    """The house for a file."""
+    from vrooli_cli.architecture import ExecutionArchitecture
+
+    return ExecutionArchitecture(
+        settings,
+        project=loaded.project,
+        store=store,
+        approver=approver,
+        permissions=permissions,
+        environ=call.environ,
+    )
+
+
+class Stdin:
+    """stdin, which only one thing can read; whoever comes second is told."""
+
+    def __init__(self) -> None:
+        self._taken = ""
+
+    def take(self, what: str) -> None:
+        """Claim it for ``what``; InputError when something else has it."""
+        if self._taken:
+            raise InputError(f"stdin is read by {self._taken} already, so {what} cannot read it, too; use a file")
+        self._taken = what
+
+    def read(self, what: str) -> bytes:
+        """Everything, to its end.
+
+        Raises:
+            InputError: It is taken, or cannot be read.
+        """
+        self.take(what)
+        try:
+            return sys.stdin.buffer.read()
+        except (OSError, ValueError) as error:
+            raise InputError(f"stdin cannot be read: {error}") from None
+
+
+def problems_of(call: Invocation, loaded: LoadedBundle, settings: Settings) -> list[Problem]:
+    """Everything that any floor has to say about a file; nothing is run, stored or asked."""
+    return architecture_of(call, loaded, settings).check(loaded)
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """``name=value`` arguments as a map.
+
+    Raises:
+        InputError: One has no ``=`` or no name, or a name stands twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{option} {text}: expected name=value")
+        if name in found:
+            raise InputError(f"{option}: {name!r} is given twice")
+        found[name] = value
+    return found
+
+
+def plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A map of its own."""
+    return dict(value)

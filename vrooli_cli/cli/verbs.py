@@ -1,0 +1,32 @@
+"""The verbs there are, and where each lives; a family of verbs is added with its line here.
+
+A module is imported when its verb is called. It has ``app``, a ``typer.Typer`` with commands or groups of these names.
+A verb's function returns the exit code. What it cannot do it raises: ``cli.main`` shows every error at one place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """One verb.
+
+    Attributes:
+        module: Where its ``app`` is.
+        about: What ``vrooli --help`` says.
+        result: True when it prints an ExecutionResult, so that ``-o json`` gives one for every refusal as well.
+    """
+
+    module: str
+    about: str
+    result: bool = False
+
+
+VERBS: dict[str, Verb] = {
+    "run": Verb("vrooli_cli.cli.run", "Run a routine or a swarm", result=True),
+    "validate": Verb("vrooli_cli.cli.check", "Say everything that is wrong with files, and run nothing"),
+    "plan": Verb("vrooli_cli.cli.check", "Show batches, critical path, effects and the rules that would do"),
+    "tools": Verb("vrooli_cli.cli.tools", "List and show the tools there are, and call one"),
+    "schema": Verb("vrooli_cli.cli.schema", "Print the JSON Schema of a kind of file, for editors"),
+}
