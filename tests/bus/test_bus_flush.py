@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from vrooli_cli import bus as bus_module
-from vrooli_cli.bus import BLOB_BYTES, Channel, EventBus, event_of, replay
+from vrooli_cli.bus import Channel, EventBus, decode, event_of, replay
+from vrooli_cli.bus import channel as channel_module
+from vrooli_cli.bus.channel import BLOB_BYTES
 from vrooli_cli.errors import InputError, StoreError
 from vrooli_cli.journal import SqliteStore
 from vrooli_cli.language.masking import Masker
@@ -230,7 +231,7 @@ async def test_a_busy_store_is_tried_again_while_the_batch_grows(bus: EventBus, 
 async def test_a_store_that_stays_locked_fails_in_the_end(
     bus: EventBus, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(channel_module, "BUSY_SECONDS", 0.05)
     channel = run(bus)
     store.busy = 10_000
     channel.publish(ready("a"))
@@ -350,7 +351,7 @@ async def test_a_value_that_is_nested_without_end_is_cut_and_told(bus: EventBus,
     channel.flush()
     (line,) = store.read(channel.key)
     assert b"nested more than" in line
-    assert event_of(bus_module.decode(line)).payload["step_id"] == "s"
+    assert event_of(decode(line)).payload["step_id"] == "s"
 
 
 # --- large results and secrets ----------------------------------------------------------------------------------------

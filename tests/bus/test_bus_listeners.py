@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrooli_cli import bus as bus_module
-from vrooli_cli.bus import Channel, EventBus, event_of, matches
+from vrooli_cli.bus import Channel, EventBus, event_of, listeners, matches, writer
 from vrooli_cli.journal import SqliteStore
 from vrooli_cli.model.clock import SystemClock
 from vrooli_cli.model.events import EventMetadata, ExecutionEvent, HandlerFailed, StepReady, event_types
@@ -148,7 +147,7 @@ async def test_a_failing_handler_is_told_once_a_failure_and_hurts_nobody(bus: Ev
 async def test_a_slow_handler_is_stopped_after_its_time(
     bus: EventBus, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "HANDLER_SECONDS", 0.05)
+    monkeypatch.setattr(listeners, "HANDLER_SECONDS", 0.05)
     heard: list[ExecutionEvent] = []
 
     async def slow(event: ExecutionEvent) -> None:
@@ -178,7 +177,7 @@ async def test_a_handler_that_always_fails_does_not_fill_the_log(bus: EventBus, 
 async def test_a_slow_handler_loses_the_oldest_and_is_told_how_many(
     bus: EventBus, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "QUEUE_EVENTS", 10)
+    monkeypatch.setattr(listeners, "QUEUE_EVENTS", 10)
     gate = asyncio.Event()
     heard: list[str] = []
 
@@ -328,7 +327,7 @@ async def test_sinks_get_every_line_in_order_volatile_ones_too(bus: EventBus, ch
 async def test_a_sink_that_is_behind_asks_the_run_to_wait(
     bus: EventBus, channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "SINK_BYTES", 10_000)
+    monkeypatch.setattr(writer, "SINK_BYTES", 10_000)
     gate = threading.Event()
     written: list[bytes] = []
 
@@ -354,7 +353,7 @@ async def test_a_sink_that_is_behind_asks_the_run_to_wait(
 async def test_no_turn_is_taken_while_a_sink_is_behind_but_an_urgent_one(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "SINK_BYTES", 10_000)
+    monkeypatch.setattr(writer, "SINK_BYTES", 10_000)
     gate = threading.Event()
     turns: list[bool] = []
 

@@ -13,6 +13,7 @@ import pytest
 
 from vrooli_cli.architecture import ExecutionArchitecture
 from vrooli_cli.journal import open_store
+from vrooli_cli.language.masking import show
 from vrooli_cli.loading.bundle import load_bundle
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.routine import Bundle, Routine, Step, ToolCall
@@ -189,7 +190,7 @@ steps:
     assert result.success
     stored = (tmp_path / "store.db").read_bytes() + (tmp_path / "store.db-wal").read_bytes()
     assert canary.encode() not in stored
-    assert b"***" in b"".join(house.store.read(run.channel.key))
+    assert b"***" in b"".join(show(line) for line in house.store.read(run.channel.key))
 
 
 async def test_a_bug_ends_the_run_as_internal_and_is_kept_for_the_report(

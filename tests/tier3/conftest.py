@@ -19,7 +19,7 @@ from vrooli_cli.tier3.executor import UnifiedExecutor
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
-from vrooli_cli.tier3.scope import Outcome, Scope, StepCall
+from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall
 from vrooli_cli.tier3.strategies import StrategyFactory
 
 
@@ -49,7 +49,6 @@ class Bench:
             folder=str(self.folder),
             grace=0.5,
             memory=MemoryMeter(emit=self.events.append, execution_id="run"),
-            cancelled=asyncio.Event(),
         )
 
     def add(self, tool: Tool) -> None:
@@ -82,9 +81,7 @@ class Bench:
 
     async def stop(self, task: asyncio.Task[Outcome]) -> Outcome:
         """Cancel it the way tier 2's shell does."""
-        assert self.scope.cancelled is not None
-        self.scope.cancelled.set()
-        task.cancel()
+        task.cancel(STOP)
         return await task
 
     def types(self) -> list[str]:

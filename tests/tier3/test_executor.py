@@ -194,6 +194,28 @@ async def test_our_own_cancel_is_an_outcome(bench: Bench) -> None:
     assert bench.types() == ["tier3/tool/called", "tier3/tool/returned"]
 
 
+async def test_a_stop_of_a_whole_scope_is_an_outcome_too(bench: Bench) -> None:
+    bench.scope.cancelled = asyncio.Event()
+    tasks = [bench.start("shell", {"command": "sleep 30"}, timeout_ms=20_000) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    bench.scope.cancelled.set()
+    for task in tasks:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks)
+    assert [outcome.error.code for outcome in outcomes if outcome.error] == ["CANCELLED"] * 3
+
+
+async def test_a_step_without_effects_costs_no_task_and_no_timer(bench: Bench) -> None:
+    loop = asyncio.get_running_loop()
+    made: list[str] = []
+    loop.set_task_factory(lambda loop, coro, **more: made.append("task") or asyncio.Task(coro, loop=loop, **more))  # type: ignore[func-returns-value]
+    before = len(loop._scheduled)  # type: ignore[attr-defined]
+    for _ in range(5):
+        await bench.result("echo", message=1)
+    assert made == [] and len(loop._scheduled) == before  # type: ignore[attr-defined]
+    loop.set_task_factory(None)
+
+
 async def test_a_cancel_that_nobody_announced_propagates(bench: Bench) -> None:
     task = bench.start("shell", {"command": "sleep 30"})
     await asyncio.sleep(0.05)

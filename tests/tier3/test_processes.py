@@ -55,6 +55,11 @@ def zombies() -> int:
     return sum(1 for one in proctable.table().values() if one.parent == os.getpid() and one.zombie)
 
 
+def descriptors() -> int:
+    """Open descriptors of this process; 0 where nobody tells."""
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+
+
 def sleeper(tmp_path: Path) -> Path:
     """A program whose arguments name the test's folder."""
     path = tmp_path / "sleeper"
@@ -120,7 +125,7 @@ async def test_a_program_that_cannot_start_is_one_line(
 
 
 async def test_a_missing_folder_a_nul_and_too_much_are_one_line_each(processes: Processes, tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match="the folder .* cannot be entered"):
+    with pytest.raises(ToolError, match=r"the folder .* cannot be entered"):
         await processes.run(Command(argv=["true"], env=ENV, cwd=str(tmp_path / "no")))
     with pytest.raises(ToolError, match="cannot be passed on"):
         await processes.run(Command(argv=["echo", "a\0b"], env=ENV))
@@ -249,14 +254,14 @@ async def test_kill_all_ends_every_family_at_once(
 
 async def test_no_descriptor_and_no_zombie_stays(processes: Processes) -> None:
     await processes.run(sh("true"))
-    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    before = descriptors()
     await asyncio.gather(*(processes.run(sh("echo x; exit 1"), run="r") for _ in range(40)))
     for _ in range(5):
         task = asyncio.create_task(processes.run(sh("sleep 9"), grace=0.2))
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
-    after = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    after = descriptors()
     assert after == before and zombies() == 0
 
 
@@ -323,13 +328,16 @@ async def test_the_most_that_was_used_is_told(processes: Processes) -> None:
 
 
 async def test_the_sampler_rests_when_there_is_nothing_to_see(processes: Processes) -> None:
+    def looks() -> bool:
+        return processes._timer is not None
+
     await processes.run(sh("true"))
-    assert processes._timer is None
+    assert not looks()
     running = asyncio.create_task(processes.run(sh("sleep 0.1")))
     await asyncio.sleep(0.02)
-    assert processes._timer is not None
+    assert looks()
     await running
-    assert processes._timer is None
+    assert not looks()
 
 
 @linux_only
@@ -357,3 +365,23 @@ async def test_psutil_tells_the_same_family(processes: Processes, monkeypatch: p
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_two_hundred_commands_cost_little_more_than_bare_spawning(processes: Processes) -> None:
+    async def ours() -> None:
+        await processes.run(Command(argv=["true"], env=ENV))
+
+    async def bare() -> None:
+        pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        child = await asyncio.create_subprocess_exec("true", stdin=nothing, stdout=pipe, stderr=pipe, env=ENV)
+        await child.communicate()
+
+    best: dict[Callable[[], Any], float] = {}
+    for _ in range(4):
+        for spawn in (ours, bare):
+            started = time.perf_counter()
+            for _ in range(50):
+                await spawn()
+            took = time.perf_counter() - started
+            best[spawn] = min(took, best.get(spawn, took))
+    assert best[ours] <= 1.25 * best[bare]

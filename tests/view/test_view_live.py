@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.text import Text
 
 from tests.view import synthetic
 from tests.view.emulator import Terminal
 from tests.view.synthetic import RUN
 from vrooli_cli.model import events as e
 from vrooli_cli.view import live
+from vrooli_cli.view.line import Line
 from vrooli_cli.view.live import LiveView, NullView, View, make_view
 from vrooli_cli.view.plain import PlainView
 from vrooli_cli.view.terminal import Painter, Scribe
@@ -60,8 +60,8 @@ def shown(stream: io.StringIO, width: int = 80, height: int = 24) -> Terminal:
 def test_a_picture_is_painted_over_the_last_one() -> None:
     stream = Tty()
     painter = painter_on(stream)
-    painter.paint([Text("one"), Text("two"), Text("three")], 80)
-    painter.paint([Text("one"), Text("zwei")], 80)
+    painter.paint([Line("one"), Line("two"), Line("three")], 80)
+    painter.paint([Line("one"), Line("zwei")], 80)
     terminal = shown(stream)
     assert terminal.text() == "one\nzwei"
     assert terminal.shown and terminal.wraps
@@ -70,9 +70,9 @@ def test_a_picture_is_painted_over_the_last_one() -> None:
 def test_a_line_that_did_not_change_is_not_written_again() -> None:
     stream = Tty()
     painter = painter_on(stream)
-    painter.paint([Text("a long line that stays"), Text("1")], 80)
+    painter.paint([Line("a long line that stays"), Line("1")], 80)
     before = len(stream.getvalue())
-    painter.paint([Text("a long line that stays"), Text("2")], 80)
+    painter.paint([Line("a long line that stays"), Line("2")], 80)
     assert "a long line" not in stream.getvalue()[before:]
     assert shown(stream).text() == "a long line that stays\n2"
 
@@ -82,9 +82,9 @@ def test_the_cursor_is_hidden_only_within_a_write(monkeypatch: pytest.MonkeyPatc
     painter = painter_on(stream)
     writes: list[str] = []
     monkeypatch.setattr(painter.scribe, "write", writes.append)
-    painter.paint([Text("x")], 80)
+    painter.paint([Line("x")], 80)
     painter.above("notice\n")
-    painter.paint([Text("y")], 80)
+    painter.paint([Line("y")], 80)
     painter.close()
     for text in writes:
         assert text.count("\x1b[?25l") == text.count("\x1b[?25h")
@@ -94,9 +94,9 @@ def test_the_cursor_is_hidden_only_within_a_write(monkeypatch: pytest.MonkeyPatc
 def test_lines_above_the_picture_stay() -> None:
     stream = Tty()
     painter = painter_on(stream)
-    painter.paint([Text("picture"), Text("of two lines")], 80)
+    painter.paint([Line("picture"), Line("of two lines")], 80)
     painter.above("a notice\n")
-    painter.paint([Text("picture")], 80)
+    painter.paint([Line("picture")], 80)
     painter.close()
     assert shown(stream).text() == "a notice"
 
@@ -104,30 +104,41 @@ def test_lines_above_the_picture_stay() -> None:
 def test_a_narrower_terminal_has_folded_the_lines_and_they_are_all_taken_away() -> None:
     stream = Tty()
     painter = painter_on(stream)
-    painter.paint([Text("x" * 80), Text("y" * 30)], 80)
+    painter.paint([Line("x" * 80), Line("y" * 30)], 80)
     narrow = Terminal(40, 24)
     narrow.rows[:3] = ["x" * 40, "x" * 40, "y" * 30]
     narrow.row = 3
     stream.truncate(0)
     stream.seek(0)
-    painter.paint([Text("z" * 40)], 40)
+    painter.paint([Line("z" * 40)], 40)
     narrow.feed(stream.getvalue())
     assert narrow.text() == "z" * 40
+
+
+def test_back_from_the_shell_the_picture_begins_at_the_cursor() -> None:
+    stream = Tty()
+    painter = painter_on(stream)
+    painter.paint([Line("picture"), Line("two")], 80)
+    stream.write("\r\nStopped\r\n$ ls\r\nfile\r\n")
+    painter.moved = True
+    painter.paint([Line("picture"), Line("three")], 80)
+    painter.close()
+    assert shown(stream).text() == "picture\ntwo\n\nStopped\n$ ls\nfile"
 
 
 def test_after_the_way_out_nothing_is_painted() -> None:
     stream = Tty()
     painter = painter_on(stream)
-    painter.paint([Text("picture")], 80)
+    painter.paint([Line("picture")], 80)
     painter.restore()
-    painter.paint([Text("late")], 80)
+    painter.paint([Line("late")], 80)
     assert shown(stream).text() == ""
 
 
 def test_no_colour_keeps_bold_and_drops_colours() -> None:
     stream = Tty()
     painter = Painter(Scribe(stream), colour=False)
-    painter.paint([Text.assemble(("a", "bold"), ("b", "red"))], 80)
+    painter.paint([Line(("a", "bold"), ("b", "red"))], 80)
     assert "\x1b[1m" in stream.getvalue() and "\x1b[31m" not in stream.getvalue()
 
 
@@ -277,7 +288,7 @@ async def test_prompts_come_one_at_a_time_with_the_picture_away(quick: None) -> 
     assert "held until" in stream.getvalue()
     stream.truncate(0)
     stream.seek(0)
-    view.painter.forget()
+    view.painter.moved = True
     await asyncio.gather(ask_alone(view, order, "b"), ask_alone(view, order, "c"))
     assert order == ["a in", "a out", "b in", "b out", "c in", "c out"]
     await view.stop(None)

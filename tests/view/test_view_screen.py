@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.text import Text
 
 from tests.view import synthetic
 from tests.view.synthetic import RUN, Teller, begin, error, fail, finish, plan_of, small_plan, tool
 from vrooli_cli.model import events as e
 from vrooli_cli.model.plan import PlanSummary
 from vrooli_cli.view.frame import COLOURS, TIER_COLOURS, Look, draw, plain_lines
+from vrooli_cli.view.line import Line
 from vrooli_cli.view.pick import picture
 from vrooli_cli.view.record import record_svg
 from vrooli_cli.view.state import ViewState
@@ -76,7 +76,7 @@ def folded(run: Run) -> ViewState:
     return state
 
 
-def screen_of(run: Run, width: int, height: int, *, unicode: bool = True) -> list[Text]:
+def screen_of(run: Run, width: int, height: int, *, unicode: bool = True) -> list[Line]:
     return draw(picture(folded(run), width, height, run[2]), Look(unicode, UTC))
 
 
@@ -93,7 +93,7 @@ def test_the_screen_without_unicode() -> None:
 
 
 def test_the_colours_of_a_screen() -> None:
-    marked = "\n".join(text.markup for text in screen_of(synthetic.small_run(), 80, 24))
+    marked = "\n".join(text.rich().markup for text in screen_of(synthetic.small_run(), 80, 24))
     golden("small-80-colours", marked + "\n")
 
 
@@ -109,8 +109,7 @@ def test_a_screen_never_leaves_its_terminal(name: str, width: int, height: int, 
     lines = draw(picture(state, width, height, now), Look(unicode, UTC))
     assert len(lines) <= max(1, height - 1)
     for text in lines:
-        assert text.cell_len <= width, text.plain
-        assert cell_len(text.plain) <= width
+        assert text.width == cell_len(text.plain) <= width, text.plain
         assert text.plain.isprintable()
         assert unicode or text.plain.isascii()
 

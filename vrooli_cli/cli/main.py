@@ -219,6 +219,8 @@ def _usage(call: Invocation, error: Any) -> str:
         known = [name for one in context.command.params for name in one.opts] if context else []
         hint = did_you_mean(option, known)
         message = f"there is no option {option!r}{f'; {hint}' if hint else ''}"
+    if not call.verb and any(word in VERBS for word in call.argv):
+        return f"{message}\nflags stand after the verb: `vrooli VERB FILE {option or '…'}`"
     help_ = f"vrooli {call.verb} --help" if call.verb else "vrooli --help"
     return f"{message[:1].lower()}{message[1:]}\n`{help_}` shows what there is"
 

@@ -86,9 +86,7 @@ class Stdout:
     def check(self) -> None:
         """Raises VrooliError when something could not be delivered for another reason than a reader that left."""
         if self.failure is not None:
-            raise VrooliError(
-                f"the result could not be written to stdout: {self.failure.strerror}", code="TOOL_FAILED"
-            )
+            raise VrooliError(f"the result could not be written to stdout: {self.failure.strerror}", code="TOOL_FAILED")
 
 
 def _wait_writable(fd: int) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
+from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug, Json, dollars, duration, one_of, positive_duration, whole
 from vrooli_cli.errors import InputError, VrooliError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vrooli_cli.loading.project import Settings
     from vrooli_cli.model.routine import Permissions
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _INPUT, _OUTPUT, _LIMITS, _CONTROL, _KEPT = "Inputs", "Output", "Limits", "Control", "What is kept"
 
@@ -41,7 +42,7 @@ class _Asked:
     dry_run: bool
 
 
-@app.command("run")
+@app.command("run", cls=VerbCommand)
 def run(
     ctx: typer.Context,
     file: Annotated[
@@ -98,14 +99,14 @@ def run(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", rich_help_panel=_OUTPUT)
     ] = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say everything.", rich_help_panel=_OUTPUT)
-    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say everything.", rich_help_panel=_OUTPUT)] = False,
     debug: Debug = False,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what each step would do, as far as it is known; do nothing.", rich_help_panel=_CONTROL
+            "--dry-run",
+            help="Say what each step would do; do nothing.",
+            rich_help_panel=_CONTROL,
         ),
     ] = False,
     keep_going: Annotated[
@@ -123,9 +124,7 @@ def run(
             rich_help_panel=_CONTROL,
         ),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Grant every approval and ask.", rich_help_panel=_CONTROL)
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Grant every approval and ask.", rich_help_panel=_CONTROL)] = False,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never prompt.", rich_help_panel=_CONTROL)] = False,
     allow: Annotated[
         list[str] | None,
@@ -373,9 +372,7 @@ def _field_exists(loaded: LoadedBundle, how: How) -> None:
         raise InputError(f"--field {how.field}: there is no output {first!r}; {hint}")
 
 
-def _dry(
-    call: Invocation, loaded: LoadedBundle, settings: Settings, asked: _Asked, values: dict[str, Any]
-) -> int:
+def _dry(call: Invocation, loaded: LoadedBundle, settings: Settings, asked: _Asked, values: dict[str, Any]) -> int:
     from vrooli_cli.cli.planned import print_dry_run
 
     return print_dry_run(call, loaded, settings, asked.how.format, values)

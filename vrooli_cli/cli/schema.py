@@ -7,16 +7,17 @@ from typing import Annotated
 import typer
 
 from vrooli_cli.cli.console import Invocation
+from vrooli_cli.cli.help import VerbCommand
 
 KINDS = ("routine", "swarm", "test", "project", "events")
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 def _kinds(incomplete: str) -> list[str]:
     return [kind for kind in KINDS if kind.startswith(incomplete)]
 
 
-@app.command("schema")
+@app.command("schema", cls=VerbCommand)
 def schema(
     ctx: typer.Context,
     kind: Annotated[str, typer.Argument(help=", ".join(KINDS), autocompletion=_kinds)] = "routine",

@@ -27,7 +27,7 @@ class Signals:
         received: The first signal, or 0.
     """
 
-    def __init__(self, stop: Callable[[], None], abandon: Callable[[], None]) -> None:
+    def __init__(self, stop: Callable[[], object], abandon: Callable[[], object]) -> None:
         self._stop = stop
         self._abandon = abandon
         self._before: dict[int, Any] = {}
@@ -38,7 +38,7 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         for number in _HEARD:
             before = signal.getsignal(number)
-            if before != signal.SIG_IGN:  # `nohup`, a job in the background: whoever started us wants it ignored
+            if number != signal.SIGHUP or before != signal.SIG_IGN:  # `nohup` wants it ignored
                 self._before[number] = before
                 signal.signal(number, self._heard)
         return self

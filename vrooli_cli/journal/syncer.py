@@ -1,7 +1,8 @@
 """The thread that brings commits to the disk: once a second while there are new ones, and when somebody waits.
 
 It opens the ``-wal`` file only. Closing a descriptor of the database file itself would drop the locks that SQLite holds
-on it in this process (POSIX locks belong to the file, not to the descriptor).
+on it in this process (POSIX locks belong to the file, not to the descriptor). The folder's entry of a new ``-wal``
+needs nothing: SQLite syncs header and folder when it makes one.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class Syncer:
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
-    def committed(self) -> None:
-        """One more commit is in the page cache."""
+    def committed(self, *, urgent: bool = False) -> None:
+        """One more commit is in the page cache; ``urgent`` has it synced now instead of within a second."""
         self._commits += 1
+        if urgent:
+            self._urgent.set()
         if not self._dirty.is_set():
             self._dirty.set()
             if self._thread is None:

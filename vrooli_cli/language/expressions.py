@@ -5,7 +5,8 @@ every mistake is found then. What is evaluated later is never rendered again.
 
 Two ways lead to the same meaning, and a property test holds them equal. A dotted path (``steps.log.result['stdout']``)
 is recognised by a small pattern and walked by a loop: no import, well under a microsecond. Everything else is parsed by
-jinja2 (imported on first need, here and nowhere else) and walked by :mod:`vrooli_cli.language.evaluation`.
+jinja2 (imported on first need, here and nowhere else) and walked by :mod:`vrooli_cli.language.evaluation`, which is
+imported then, too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from itertools import groupby, takewhile
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from vrooli_cli.errors import ExpressionError, Pointer, Problem
-from vrooli_cli.language import evaluation
 from vrooli_cli.language.values import OUTPUT, Missing, MissingName, lookup, text_of, too_large, weigh
 
 Mode = Literal["value", "expression", "template", "literal"]
@@ -127,6 +127,8 @@ class TreeExpression(Expression):
 
     def evaluate(self, names: Mapping[str, Any]) -> Any:
         """The value, computed within the bounds."""
+        from vrooli_cli.language import evaluation
+
         try:
             value = evaluation.evaluate(self.node, names)
             if isinstance(value, str | list | tuple | Mapping | float):
@@ -243,6 +245,8 @@ class Template(Value):
 
     def evaluate(self, names: Mapping[str, Any]) -> str:
         """The text."""
+        from vrooli_cli.language import evaluation
+
         return evaluation.render(self.body, names)
 
 
@@ -616,6 +620,8 @@ def _parse_expression(text: str) -> Any:
     """The tree of one expression, checked."""
     from jinja2.parser import Parser
 
+    from vrooli_cli.language import evaluation
+
     if not text:
         raise _Mistake("the expression is empty")
     with _one_line_errors(text):
@@ -632,6 +638,8 @@ def _parse_expression(text: str) -> Any:
 
 
 def _parse_template(text: str) -> list[Any]:
+    from vrooli_cli.language import evaluation
+
     with _one_line_errors(text):
         deque(_tokens(text, None), maxlen=0)
         body: list[Any] = _environment().parse(text).body

@@ -12,7 +12,7 @@ import binascii
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cmp_to_key
 from operator import ge, gt, le, lt
 from posixpath import basename, dirname
@@ -966,11 +966,6 @@ def find_method(name: str) -> Function | None:
 
 def _help(table: Mapping[str, Function]) -> dict[str, str]:
     return {name: (function.__doc__ or "").split("\n", 1)[0] for name, function in table.items()}
-
-
-def names_of(tables: Iterable[Mapping[str, Function]]) -> list[str]:
-    """Every name of some tables."""
-    return [name for table in tables for name in table]
 
 
 FILTERS: Mapping[str, str] = _help(_FILTERS)

@@ -10,14 +10,11 @@ For people a secret becomes ``***``. The journal instead stores a *sentinel* tha
 
 from __future__ import annotations
 
-import base64
-import html
 import json
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 MASK = "***"
 MIN_LENGTH = 4  # letters; a shorter secret is masked only where it is a whole value
@@ -41,6 +38,8 @@ def _json(text: str, *, ascii_only: bool) -> str:
 
 def _base64(secret: str) -> Iterator[tuple[str, str]]:
     """What base64 of any data with the secret in it must contain, by the secret's offset modulo 3."""
+    import base64  # most runs have no secret, and start without these modules
+
     data = _encoded(secret)
     for offset in range(3):
         text = base64.b64encode(bytes(offset) + data).decode()
@@ -51,6 +50,9 @@ def _base64(secret: str) -> Iterator[tuple[str, str]]:
 
 def _written(text: str) -> Iterator[tuple[str, str]]:
     """The ways to write a text, as (name of the form, the text in it)."""
+    import html
+    from urllib.parse import quote, quote_plus
+
     yield "raw", text
     for name, ascii_only in (("json", False), ("json-ascii", True)):
         once = _json(text, ascii_only=ascii_only)

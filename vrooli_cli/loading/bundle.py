@@ -7,6 +7,7 @@ of the bundle; calls that go in a circle or too deep, and parameters that a chil
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -28,7 +29,7 @@ from vrooli_cli.loading.files import (
     read_regular,
     shown,
 )
-from vrooli_cli.loading.project import Project, load_project
+from vrooli_cli.loading.project import NO_PROJECT, Project, load_project, project_of_text
 from vrooli_cli.loading.routine import build_routine, findings_of, kind_of, placed, read_routine
 from vrooli_cli.loading.shapes import Findings, has_expression, shorten
 from vrooli_cli.loading.swarm import TASK_INPUTS, read_swarm
@@ -131,6 +132,33 @@ def load_bundle(
     return loaded
 
 
+def load_stored(definition: Mapping[str, Any]) -> LoadedBundle:
+    """The bundle of a run as the journal recorded it (``texts`` and what stands in ``Bundle.origin``); reads no file.
+
+    Raises:
+        DefinitionError: There is nothing to load, or this version of vrooli does not take it any more.
+    """
+    texts, main = definition.get("texts"), definition.get("main")
+    if not isinstance(texts, Mapping) or main not in texts:
+        raise DefinitionError([Problem((), "the run was not started from a file, so its definition is not recorded")])
+    world = _StoredWorld(definition, _stored_project(definition.get("project") or {}))
+    with collector_paused():
+        world.read_main(str(main), None)
+        world.read_rest()
+        world.check()
+    loaded = world.loaded(str(main))
+    if not loaded.sound:
+        raise refusal(loaded.problems)
+    return loaded
+
+
+def _stored_project(stored: Mapping[str, Any]) -> Project:
+    if not stored.get("root"):
+        return NO_PROJECT
+    root, file = Path(stored["root"]), stored.get("file")
+    return project_of_text(stored.get("text") or "", root, Path(file) if file else None)
+
+
 def refusal(problems: Iterable[Problem]) -> DefinitionError:
     """The error that these problems are; its code is theirs when they all have the same one."""
     wrong = [problem for problem in problems if not problem.warning]
@@ -173,6 +201,7 @@ class _World:
         self._texts: dict[str, str] = {}
         self._digests: dict[str, bytes] = {}
         self._project_events: tuple[EventAgent, ...] = ()
+        self._references: dict[str, dict[str, str]] = {}
 
     # Reading
 
@@ -232,6 +261,7 @@ class _World:
                 findings.add(at, f"more than {MOST_FILES} files belong to this one")
                 return ""
             self._open.append(child)
+        self._references.setdefault(file.key, {})[reference] = child.key
         return child.key
 
     def read_rest(self) -> None:
@@ -300,6 +330,7 @@ class _World:
                     findings.add(at, f"constraints {shorten(reference)!r}: {problem.message}", problem.hint)
             return "", None
         self._digests[key] = hashlib.sha256(content).digest()
+        self._references.setdefault(file.key, {})[reference] = key
         return key, data
 
     def _project_agents(self) -> None:
@@ -378,14 +409,91 @@ class _World:
         bundle: Bundle | SwarmBundle
         if isinstance(made, SwarmDefinition):
             swarm = replace(made, events=(*made.events, *self._project_events))
-            bundle = SwarmBundle(swarm, routines, digest, self._texts)
+            bundle = SwarmBundle(swarm, routines, digest, self._texts, self._origin(main, digest))
         else:
             if self._project_events:
                 routine = routines[main]
                 routines[main] = replace(routine, events=(*routine.events, *self._project_events))
-            bundle = Bundle(main, routines, digest, self._texts)
+            bundle = Bundle(main, routines, digest, self._texts, self._origin(main, digest))
         problems = tuple(dict.fromkeys((*self._project.warnings, *self._problems)))
         return LoadedBundle(bundle, sources, problems, self._project)
+
+    def _origin(self, main: str, digest: str) -> dict[str, Any]:
+        """What :func:`load_stored` needs beside the texts."""
+        project = self._project
+        home = {"root": str(project.root), "file": str(project.file) if project.file else None, "text": project.text}
+        return {
+            "main": main,
+            "digest": digest,
+            "names": {key: file.name for key, file in self._files.items()},
+            "references": self._references,
+            "project": home if project.root is not None else None,
+        }
+
+
+class _StoredWorld(_World):
+    """The same from the texts that a run's record holds."""
+
+    def __init__(self, definition: Mapping[str, Any], project: Project) -> None:
+        super().__init__(project, project.limits, None)
+        self._stored: Mapping[str, str] = definition["texts"]
+        self._names: Mapping[str, str] = definition.get("names") or {}
+        self._known: Mapping[str, Mapping[str, str]] = definition.get("references") or {}
+        self._digest = str(definition.get("digest") or "")
+
+    def read_main(self, reference: str, stdin: BinaryIO | bytes | None) -> str:
+        """Take the main text."""
+        del stdin
+        file = self._stored_file(reference)
+        file.read = self._stored_text(file)
+        self._understand(file, main=True)
+        self._project_agents()
+        return file.key
+
+    def read_rest(self) -> None:
+        """Take every other text that is reached."""
+        while self._open:
+            file = self._open.popleft()
+            file.read = self._stored_text(file)
+            self._understand(file, main=False)
+
+    def _stored_file(self, key: str) -> _File:
+        if key not in self._files:
+            folder = Path() if key == STDIN else Path(key).parent
+            self._files[key] = _File(key, self._names.get(key, key), folder)
+        return self._files[key]
+
+    def _stored_text(self, file: _File) -> FileRead:
+        text = self._stored[file.key]
+        return FileRead(text.encode("utf-8", "surrogatepass"), read_text(text, file.name, self._limits))
+
+    def _resolve(self, file: _File, reference: str, at: Pointer, findings: Findings) -> str:
+        key = self._known.get(file.key, {}).get(reference, "")
+        if key not in self._stored:
+            findings.add(at, f"the record of the run does not hold {shorten(reference, 80)!r}")
+            return ""
+        new = key not in self._files
+        child = self._stored_file(key)
+        if new:
+            self._open.append(child)
+        self._references.setdefault(file.key, {})[reference] = key
+        return key
+
+    def _constraints(self, file: _File, reference: str, at: Pointer, findings: Findings) -> tuple[str, Any]:
+        key = self._known.get(file.key, {}).get(reference, "")
+        if key not in self._stored:
+            findings.add(at, f"the record of the run does not hold {shorten(reference, 80)!r}")
+            return "", None
+        self._texts[key] = self._stored[key]
+        self._references.setdefault(file.key, {})[reference] = key
+        is_xml = key.lower().endswith(".xml")
+        return key, None if is_xml else read_text(self._stored[key], self._names.get(key, key), self._limits).data
+
+    def loaded(self, main: str) -> LoadedBundle:
+        """The bundle, with the digest of the bytes that were read when the run began."""
+        loaded = super().loaded(main)
+        origin = {**loaded.bundle.origin, "digest": self._digest}
+        return replace(loaded, bundle=replace(loaded.bundle, digest=self._digest, origin=origin))
 
 
 def _drain(stdin: BinaryIO | bytes, limits: Limits) -> bytes:
@@ -553,4 +661,14 @@ def bundle_of_workflow(
         "parallel_branches": [{"id": b.id, "steps": list(b.steps)} for b in workflow.parallel_branches],
     }
     routine = build_routine(data, key=routine_id)
-    return Bundle(routine_id, {routine_id: replace(routine, name=routine_id)})
+    texts, origin = _text_of_workflow(data, routine_id)
+    return Bundle(routine_id, {routine_id: replace(routine, name=routine_id)}, "", texts, origin)
+
+
+def _text_of_workflow(data: Mapping[str, Any], name: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """A workflow as the text of a file (JSON is YAML), so that its run can be resumed; nothing when it has none."""
+    try:
+        text = json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError):
+        return {}, {}
+    return {name: text}, {"main": name, "digest": "", "names": {name: name}, "references": {}, "project": None}

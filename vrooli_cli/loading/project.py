@@ -104,11 +104,19 @@ def load_project(start: Path | str = ".") -> Project:
     file = root / PROJECT_FILE
     if not file.is_file():
         return Project(root=root)
-    name = shown(file)
-    content = read_content(file, name, Limits())
-    if not any(line.strip() and not line.lstrip().startswith(b"#") for line in content.splitlines()):
+    return project_of_text(read_content(file, shown(file), Limits()), root, file)
+
+
+def project_of_text(content: bytes | str, root: Path, file: Path | None) -> Project:
+    """The project that the text of its ``vrooli.yaml`` describes.
+
+    Raises:
+        DefinitionError: It is wrong; with every problem.
+    """
+    text = content.decode("utf-8", "replace") if isinstance(content, bytes) else content
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
         return Project(root=root, file=file)  # says only where the project is
-    document = read_text(content, name)
+    document = read_text(content, shown(file) if file is not None else PROJECT_FILE)
     project, problems = read_project(document.data, root=root, source=document.source)
     if project is None:
         raise DefinitionError(problems)

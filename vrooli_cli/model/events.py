@@ -68,13 +68,14 @@ Emit = Callable[[Event], None]
 
 @fact("tier2/routine/started")
 class RoutineStarted(Event):
-    """A routine run began, the root one or a child."""
+    """A routine run began, the root one or a child; ``started_ns`` is what ``run.started_at`` says, also after a resume."""
 
     routine: str
     step_count: int
     inputs: Mapping[str, Any] | None = None
     parent_execution_id: str | None = None
     parent_step_id: str | None = None
+    started_ns: int | None = None
 
 
 @fact("tier2/routine/completed")
@@ -109,11 +110,15 @@ class RoutineSuspended(Event):
 
 @fact("tier2/routine/resumed")
 class RoutineResumed(Event):
-    """The run goes on: what failed, was cancelled or was caught in flight is open again."""
+    """The run goes on: what failed, was cancelled or was caught in flight is open again.
+
+    ``active_ms`` is how long its earlier lives took, so that ``max_duration`` holds over all of them.
+    """
 
     routine: str
     assume: Mapping[str, str] | None = None
     resumption: int = 1
+    active_ms: int | None = None
 
 
 @fact("tier2/routine/cancelled")
@@ -555,12 +560,14 @@ class GoalDecomposed(Event):
 
 @fact("tier1/team/formed")
 class TeamFormed(Event):
-    """Every task has an agent and a reason."""
+    """Every task has an agent and a reason; ``organisation`` holds groups, plays and commitments where there are any."""
 
     assignments: Mapping[str, Any]
     agents: Any = None
     roles: Mapping[str, Any] | None = None
     makespan: float | None = None
+    leader: str | None = None
+    organisation: Mapping[str, Any] | None = None
 
 
 @fact("tier1/team/updated")
@@ -662,11 +669,18 @@ class TaskReassigned(Event):
 
 @fact("tier1/plan/revised")
 class PlanRevised(Event):
-    """The open part of the plan was made anew."""
+    """The open part of the plan was made anew, by the model or by another branch of a ``choice``.
+
+    ``tasks`` are all that are in the plan now; ``tried`` is choice → the branches (goals) that have failed.
+    """
 
     tasks: Any
     assignments: Mapping[str, Any]
     reason: str
+    source: str = "model"
+    tried: Mapping[str, Any] | None = None
+    organisation: Mapping[str, Any] | None = None
+    roles: Mapping[str, Any] | None = None
 
 
 # --- across the tiers ------------------------------------------------------------------------------------------------

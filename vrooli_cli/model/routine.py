@@ -297,12 +297,15 @@ class Bundle:
         routines: Key → routine; a key is the file's resolved path, or a made-up name for one that has no file.
         digest: sha256 over the bytes of every file, in order of key.
         texts: Key → the file's text, kept for `resume` and `runs diff`.
+        origin: What a loader needs beside the texts to read the bundle again without any file: ``main``, ``names``
+            (key → shown name), ``references`` (key → text in that file → key), ``digest``, ``project``. Plain data.
     """
 
     main: str
     routines: Mapping[str, Routine]
     digest: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def routine(self) -> Routine:

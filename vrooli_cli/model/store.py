@@ -50,6 +50,13 @@ class RunRecord:
     context: Mapping[str, Any] | None = None
 
 
+class Lease(Protocol):
+    """The right to work on a run; gone with its process at the latest."""
+
+    def release(self) -> None:
+        """Let others work on the run. A second call does nothing."""
+
+
 class Store(Protocol):
     """Where runs are kept. Every method is called on the loop's thread and returns soon.
 
@@ -70,6 +77,38 @@ class Store(Protocol):
 
     def find(self, run_id: str) -> tuple[int, RunRecord]:
         """The run with this id, unique prefix, or ``last``; UnknownRunError when there is none or several."""
+
+    def runs(
+        self,
+        status: str | None = None,
+        name: str | None = None,
+        since_ns: int | None = None,
+        limit: int | None = None,
+    ) -> list[RunRecord]:
+        """The history, newest first, without definition, inputs, settings and context."""
+
+    def lease(self, run_id: str) -> Lease | None:
+        """The right to work on a run; None when a living process has it."""
+
+    def is_alive(self, run_id: str) -> bool:
+        """Whether a living process works on the run."""
+
+    def send(self, run_id: str, command: Mapping[str, Any]) -> None:
+        """Leave a command (approve, reject, cancel) for whoever works on the run."""
+
+    def take(self, run_key: int) -> list[dict[str, Any]]:
+        """The commands left for a run since the last call, oldest first."""
+
+    def cache_get(self, key: str) -> bytes | None:
+        """A result kept across runs, unless it has expired."""
+
+    def cache_put(
+        self, key: str, data: bytes, *, ttl_ms: int | None = None, run: int | None = None, address: str = ""
+    ) -> None:
+        """Keep a result across runs; ``run``, ``address``: whose it was."""
+
+    def prune(self, older_than_ns: int | None = None, keep: int | None = None) -> int:
+        """Forget runs that are over; how many."""
 
     def put_blob(self, data: bytes) -> str:
         """Keep a large value beside the log; its sha256 in hex."""

@@ -160,9 +160,11 @@ class SwarmBundle:
         routines: Key → routine: the agents', the event agents' and their children's.
         digest: sha256 over the bytes of every file, in order of key.
         texts: Key → the file's text, the constraints' file too.
+        origin: As in :class:`vrooli_cli.model.routine.Bundle`.
     """
 
     swarm: SwarmDefinition
     routines: Mapping[str, Routine] = field(default_factory=dict)
     digest: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)

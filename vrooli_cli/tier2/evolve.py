@@ -110,6 +110,7 @@ class RunState:
         self.result: Any = None
         self.started_ns = 0
         self.active_ns = 0  # of earlier lives of this run
+        self.seen_ns = 0  # of the last event
         self.resumptions = 0
         self.steps_executed = 0
         self.credits = 0
@@ -174,6 +175,7 @@ class RunState:
 
     def evolve(self, event: e.Event, now: int) -> None:
         """Apply one fact. Raises IllegalMove for a fact that does not fit, with the node's story."""
+        self.seen_ns = now
         handler = _HANDLERS.get(type(event))
         if handler is None:
             return
@@ -202,7 +204,8 @@ class RunState:
     def _routine_started(self, event: e.RoutineStarted, now: int) -> None:
         if event.parent_step_id is None or event.execution_id == self.root_id:
             self.status = "running"
-            self.started_ns = self.root.run.started_ns = now
+            self.started_ns = now
+            self.root.run.started_ns = event.started_ns or now
             self._begin_routine(self.root)
             return
         node = self.node_at(event.parent_step_id)
@@ -210,7 +213,7 @@ class RunState:
         assert plan is not None
         self._begin(node, now)
         run = RunContext(plan, event.execution_id, dict(event.inputs or {}), self.blackboard, node.frame.run)
-        run.started_ns = now
+        run.started_ns = event.started_ns or now
         limits, limiter = plan.routine.limits, self.limiter_of(node)
         if limits.max_concurrent_steps is not None:
             limiter = Limiter(limits.max_concurrent_steps, limiter)
@@ -319,6 +322,8 @@ class RunState:
         self.result = None
         self.resumptions = event.resumption
         self.started_ns = now
+        if event.active_ms is not None:
+            self.active_ns = event.active_ms * 1_000_000
         self.agenda.clear()
         self.heap = ReadyHeap()
         self.delayed.clear()

@@ -277,6 +277,7 @@ class RunMachine(RunState):
                 inputs=dict(self.root.run.inputs),
                 parent_execution_id=options.parent_execution_id,
                 parent_step_id=options.parent_step_id,
+                started_ns=self._now,
             )
         )
         self._run_timer()
@@ -290,6 +291,9 @@ class RunMachine(RunState):
         self._cancelled = None
         self._answers = dict(stimulus.answers)
         self._assume = dict(stimulus.assume)
+        active = self.active_ns
+        if self.status == "running":  # its process died: that life lasted until its last event
+            active += max(0, self.seen_ns - self.started_ns)
         for address, node in list(self.running.items()):
             self._emit(
                 e.ExecutionCancelled(
@@ -306,9 +310,13 @@ class RunMachine(RunState):
                 routine=self.plan.routine.name,
                 assume=dict(stimulus.assume) or None,
                 resumption=self.resumptions + 1,
+                active_ms=active // 1_000_000,
             )
         )
         self._run_timer()
+        for node in list(self.nodes.values()):
+            if node.inside is not None and node.status is RUNNING:
+                self._watch_time(node)
 
     def _on_attempt_ended(self, stimulus: AttemptEnded) -> None:
         node = self.running.get(stimulus.address)
@@ -788,17 +796,21 @@ class RunMachine(RunState):
                 inputs=inputs,
                 parent_execution_id=node.frame.run.execution_id,
                 parent_step_id=address,
+                started_ns=self._now,
             )
         )
         self._watch_time(node)
-        if plan.routine.limits.max_duration_ms is not None:
-            at = self._now + plan.routine.limits.max_duration_ms * 1_000_000
-            self._do(SetTimer(("duration", execution_id), at))
 
     def _watch_time(self, node: Node) -> None:
+        """The time-out of a composite step, and the ``max_duration`` of the routine inside."""
         timeout = node.plan.timeout_ms
         if timeout is not None:
             self._do(SetTimer(("timeout", node.address, str(node.attempt)), self._now + timeout * 1_000_000))
+        if node.inside is not None and node.inside.is_routine:
+            run = node.inside.run
+            limit = run.plan.routine.limits.max_duration_ms
+            if limit is not None:
+                self._do(SetTimer(("duration", run.execution_id), self._now + limit * 1_000_000))
 
     def _unwatch_time(self, node: Node) -> None:
         if node.plan.timeout_ms is not None and node.inside is not None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from vrooli_cli.errors import Pointer, Problem, did_you_mean
 from vrooli_cli.language.expressions import BoundExpression, Value, compile_value
-from vrooli_cli.language.schema import compile_schema
 from vrooli_cli.language.shell import ShellCommand, compile_command
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.model.routine import (
@@ -46,8 +45,21 @@ _KINDS: dict[type, Kind] = {
 }
 
 
-_BoundText = tuple[str, tuple[str, ...]]
-"""An expression's text, and the names of the run that it uses."""
+class _Bound(NamedTuple):
+    """An expression for the tool: its text, the names and steps of the run that it uses, the ids with ``-`` among them."""
+
+    text: str
+    names: tuple[str, ...]
+    steps: tuple[str, ...]
+    dashed: tuple[str, ...]
+
+    def bind(self, names: Mapping[str, Any]) -> BoundExpression:
+        """With the values that these names have now: plain data, it may cross to another process."""
+        values = {name: names[name] for name in self.names}
+        if self.steps:
+            steps = names["steps"]
+            values["steps"] = {step: steps[step] for step in self.steps}
+        return BoundExpression(self.text, values, self.dashed)
 
 
 class Parameters:
@@ -58,7 +70,7 @@ class Parameters:
     def __init__(
         self,
         values: Mapping[str, Value],
-        bound: Mapping[str, _BoundText | list[_BoundText]],
+        bound: Mapping[str, _Bound | list[_Bound]],
         shell: ShellCommand | None,
     ) -> None:
         self.values = values
@@ -73,14 +85,10 @@ class Parameters:
             return self._constant
         rendered = {name: value.evaluate(names) for name, value in self.values.items()}
         for name, part in self._parts.items():
-            rendered[name] = [_bind(*one, names) for one in part] if isinstance(part, list) else _bind(*part, names)
+            rendered[name] = [one.bind(names) for one in part] if isinstance(part, list) else part.bind(names)
         if self._shell is not None:
             rendered["command"] = self._shell.render(names)
         return rendered
-
-
-def _bind(text: str, used: tuple[str, ...], names: Mapping[str, Any]) -> BoundExpression:
-    return BoundExpression(text, {name: names[name] for name in used})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -469,13 +477,14 @@ class _RoutineCompiler:
         tool = plan.tool = self._resolver.tool(action.tool)
         if tool is None:
             self._resolver.tool_problem(action.tool, (*plan.step.pointer, "tool"), self._routine.key)
-        bound: dict[str, _BoundText | list[_BoundText]] = {}
+        bound: dict[str, _Bound | list[_Bound]] = {}
         values: dict[str, Value] = {}
         shell: ShellCommand | None = None
         for name, raw in action.parameters.items():
             where = (*here, name)
             if tool is not None and name in tool.literal:
                 values[name] = compile_value(raw, mode="literal")
+                self._template(raw, where)
             elif tool is not None and name in tool.expressions:
                 bound[name] = self._bound(raw, where, level, extra, tool.bound)
             elif action.tool == "shell" and name == "command":
@@ -486,19 +495,28 @@ class _RoutineCompiler:
         if tool is not None:
             self._check_parameters(tool, action, values, here)
 
+    def _template(self, raw: Any, where: Pointer) -> None:
+        """A literal text is rendered by its tool; that it can be read is known now. Its names are the tool's data."""
+        problems: list[Problem] = []
+        compile_value(raw, mode="template", pointer=where, problems=problems)
+        self._resolver.problems.extend(_in_file(problems, self._routine.key))
+
     def _bound(
         self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], bound: frozenset[str]
-    ) -> _BoundText | list[_BoundText]:
+    ) -> _Bound | list[_Bound]:
         if isinstance(raw, list):
             return [self._bound_text(one, (*where, i), level, extra, bound) for i, one in enumerate(raw)]
         return self._bound_text(raw, where, level, extra, bound)
 
     def _bound_text(
         self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], bound: frozenset[str]
-    ) -> _BoundText:
+    ) -> _Bound:
         text = raw if isinstance(raw, str) else str(raw).lower() if isinstance(raw, bool) else str(raw)
         value = self._value(text, where, level, extra=(*extra, *bound), mode="expression")
-        return text, tuple(sorted({str(ref.path[0]) for ref in value.references} - bound))
+        paths = {ref.path for ref in value.references}
+        used = {str(path[0]) for path in paths} - bound - {"steps"}
+        steps = sorted({str(path[1]) for path in paths if path[0] == "steps" and len(path) > 1})
+        return _Bound(text, tuple(sorted(used)), tuple(steps), tuple(step for step in steps if "-" in step))
 
     def _shell(
         self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], values: dict[str, Value]
@@ -528,7 +546,7 @@ class _RoutineCompiler:
                 self._problem(here[:-1], f"the tool {tool.name!r} needs the parameter {name!r}")
         for name, value in values.items():
             if value.is_constant and name in known:
-                for violation in compile_schema(known[name]).check(value.evaluate({})):
+                for violation in tool.check_parameter(name, value.raw):
                     self._problem((*here, name, *violation.path), f"{tool.name}.{name}: {violation.message}")
 
     def _prompt(self, plan: StepPlan, action: Prompt, level: _Level, extra: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from vrooli_cli.errors import ToolError, VrooliError
@@ -38,11 +38,14 @@ from vrooli_cli.model.run import (
 from vrooli_cli.tier3.attempt import Attempt, ToolFailure
 from vrooli_cli.tier3.host import error_of
 from vrooli_cli.tier3.registry import ToolRegistry
-from vrooli_cli.tier3.scope import Outcome, Scope, StepCall
+from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall
 from vrooli_cli.tier3.strategies import StrategyFactory, strategy_of
 
 Scopes = Callable[[ExecutionContext, ResourceAllocation], Scope]
 """Makes the live handles of a request that comes without them; the architecture's."""
+
+Closing = Callable[[Scope, ExecutionResult], Awaitable[None]]
+"""Lets go of what :data:`Scopes` made, once the result is there."""
 
 
 class UnifiedExecutor:
@@ -54,6 +57,7 @@ class UnifiedExecutor:
         resource_tracker: Who is at work, for status and cancel.
         event_bus: Not used by the engine, whose news goes through ``scope.emit``; kept for callers of the seed's API.
         scopes: Makes the handles of a request that comes without.
+        closing: Lets go of them at its end, whatever the result is.
     """
 
     def __init__(
@@ -64,18 +68,21 @@ class UnifiedExecutor:
         event_bus: object = None,
         *,
         scopes: Scopes | None = None,
+        closing: Closing | None = None,
     ) -> None:
         self.tool_registry = tool_registry
         self.event_bus = event_bus
         self._strategies = strategy_factory
         self._tracker = resource_tracker
         self._scopes = scopes
+        self._closing = closing
 
     async def attempt(self, call: StepCall, scope: Scope) -> Outcome:
         """Exactly one attempt.
 
         The step's time-out runs here, and stands still while the attempt queues or asks (:meth:`Attempt.waiting`). A
-        cancel is an outcome (``CANCELLED``) when it was announced by ``scope.cancelled``; any other one propagates.
+        cancel is an outcome (``CANCELLED``) when it was announced, by ``task.cancel(STOP)`` or by ``scope.cancelled``;
+        any other one propagates.
         """
         attempt = Attempt(call, scope)
         try:
@@ -85,8 +92,8 @@ class UnifiedExecutor:
                 async with asyncio.timeout(call.timeout_ms / 1000) as clock:
                     attempt.clock = clock
                     result = await self._perform(attempt)
-        except asyncio.CancelledError:
-            if scope.cancelled is None or not scope.cancelled.is_set():
+        except asyncio.CancelledError as stop:
+            if not _announced(stop, scope):
                 raise
             _take_back_cancel()
             return _ended(attempt, ExecutionError(code="CANCELLED", message="the step was stopped", tier="tier3"))
@@ -122,13 +129,19 @@ class UnifiedExecutor:
         """
         if not isinstance(request.input, StepExecutionInput):
             raise TypeError("tier 3 executes a StepExecutionInput")
-        if scope is None:
-            if self._scopes is None:
-                raise TypeError("this executor was made without `scopes`; pass a scope")
-            scope = self._scopes(request.context, request.allocation)
-        scope = scope.child(cancelled=scope.cancelled or asyncio.Event(), tools=scope.tools or self.tool_registry)
-        execution = _Execution(request, request.input, scope, self._tracker)
-        return await execution.run(self.attempt)
+        if scope is not None:
+            return await self._execute(request, request.input, scope)
+        if self._scopes is None:
+            raise TypeError("this executor was made without `scopes`; pass a scope")
+        scope = self._scopes(request.context, request.allocation)
+        result = await self._execute(request, request.input, scope)
+        if self._closing is not None:
+            await self._closing(scope, result)
+        return result
+
+    async def _execute(self, request: TierExecutionRequest, step: StepExecutionInput, scope: Scope) -> ExecutionResult:
+        scope = scope.child(cancelled=asyncio.Event(), tools=scope.tools or self.tool_registry)
+        return await _Execution(request, step, scope, self._tracker).run(self.attempt)
 
     async def get_execution_status(self, execution_id: str) -> ExecutionStatus:
         """Where an execution of :meth:`execute` is; UnknownRunError (a KeyError) for an unknown id."""
@@ -205,8 +218,8 @@ class _Execution:
                 return outcome
             try:
                 await asyncio.sleep(delay / 1000)
-            except asyncio.CancelledError:
-                if self._scope.cancelled is None or not self._scope.cancelled.is_set():
+            except asyncio.CancelledError as stop:
+                if not _announced(stop, self._scope):
                     raise
                 _take_back_cancel()
                 error = ExecutionError(code="CANCELLED", message="stopped before the next attempt", tier="tier3")
@@ -299,6 +312,11 @@ def _status(outcome: Outcome) -> ExecutionStatus:
     if outcome.error is None:
         return ExecutionStatus.COMPLETED
     return ExecutionStatus.CANCELLED if outcome.error.code == "CANCELLED" else ExecutionStatus.FAILED
+
+
+def _announced(stop: asyncio.CancelledError, scope: Scope) -> bool:
+    """True when the cancel is a stop of this attempt, and not of whoever waits for it."""
+    return stop.args == (STOP,) or (scope.cancelled is not None and scope.cancelled.is_set())
 
 
 def _take_back_cancel() -> None:

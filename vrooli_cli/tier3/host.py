@@ -36,7 +36,7 @@ class LocalHost:
     def __init__(self, *, threads: int = 64) -> None:
         self.processes = Processes()
         self.threads = Threads(threads)
-        self._shared: dict[str, dict[str, Closing]] = {}
+        self._shared: dict[str, dict[str, asyncio.Future[Closing]]] = {}
 
     async def call(self, tool_call: ToolInvocation, scope: Scope) -> ToolOutcome:
         """See :class:`ToolHost`."""
@@ -80,20 +80,27 @@ class LocalHost:
         return finished
 
     async def shared(self, context: ToolContext, key: str, make: Callable[[], Closing]) -> Any:
-        """What ``make`` gave for this key in this root run; made in a thread, for it may read certificates."""
+        """What ``make`` gave for this key in this root run; made once, in a thread, for it may read certificates."""
         kept = self._shared.setdefault(context.root_id, {})
-        if key not in kept:
+        while (making := kept.get(key)) is not None:  # again when the one who made it was cancelled
+            await asyncio.wait([making])
+            if not making.cancelled():
+                return making.result()
+        making = kept[key] = asyncio.get_running_loop().create_future()
+        try:
             made = await self.threads.run(make, grace=context.scope.grace)
-            if key in kept:  # another call was quicker
-                await made.aclose()
-            else:
-                kept[key] = made
-        return kept[key]
+        except BaseException:
+            del kept[key]
+            making.cancel()
+            raise
+        making.set_result(made)
+        return made
 
     async def end_run(self, root_id: str, grace: float = 5.0) -> None:
         """The root run is over: close what its calls shared and end every process that they left behind."""
-        for shared in self._shared.pop(root_id, {}).values():
-            await shared.aclose()
+        for made in self._shared.pop(root_id, {}).values():
+            if made.done() and not made.cancelled():
+                await made.result().aclose()
         await self.processes.end_run(root_id, grace)
 
     async def aclose(self, grace: float = 5.0) -> None:

@@ -191,7 +191,7 @@ def _is_short(value: Any) -> bool:
 
 def _cut(value: Any, left: int = 6) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}… ({len(value):,} characters)"
+        return str(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]}… ({len(value):,} characters)"
     if isinstance(value, Mapping):
         return _cut_map(value, left)
     if isinstance(value, list | tuple):

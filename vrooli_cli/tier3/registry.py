@@ -235,6 +235,10 @@ class Tool:
         schema = self._compiled("parameters", self.schema)
         self._refuse(schema.check(params), "PARAMETER_INVALID")
 
+    def check_parameter(self, name: str, value: Any) -> list[Violation]:
+        """What is wrong with one parameter, known before the run because it is constant."""
+        return self._compiled("parameters", self.schema).check_property(name, value)
+
     def validate_result(self, result: Any) -> None:
         """Raises ToolError ``OUTPUT_INVALID`` when the tool declares an output schema and breaks it."""
         if self.output_schema is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.gate import Admission, Gate, Policy
@@ -20,6 +20,9 @@ from vrooli_cli.model.clock import Clock
 from vrooli_cli.model.events import Emit
 from vrooli_cli.model.run import Effects, ExecutionError, ExecutionStrategy
 from vrooli_cli.tier3.memory import MemoryMeter
+
+STOP: Final = "stop"
+"""``task.cancel(STOP)`` stops an attempt on purpose: its outcome is ``CANCELLED``. Any other cancel propagates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +161,7 @@ class Scope:
         work_dir: A temporary folder of the run, made on first use.
         grace: Seconds from TERM to KILL.
         synced: Returns once the log would survive a power loss; awaited before a ``once`` effect.
-        cancelled: Set when the attempt is to stop; blocking tools look at it.
+        cancelled: Set when all attempts of this scope are to stop; then, too, a cancel of theirs is an outcome.
         memory: What the commands of this run use together, and its limit.
         slots: Shared by the runs of a swarm: what all of them together may have at work. None: the run's own count is
             enough.

@@ -22,12 +22,13 @@ from rich.text import Text
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.plan import PlanSummary
 from vrooli_cli.view.frame import Look, draw
+from vrooli_cli.view.line import Line, of_rich
 from vrooli_cli.view.pick import picture
 from vrooli_cli.view.plain import PlainView
 from vrooli_cli.view.screen import Screen
 from vrooli_cli.view.state import ViewState
 from vrooli_cli.view.summary import final_summary
-from vrooli_cli.view.terminal import Painter, Scribe, ansi
+from vrooli_cli.view.terminal import Painter, Scribe
 from vrooli_cli.view.text import block
 
 INTERVAL = 1 / 12
@@ -58,7 +59,7 @@ class View(Protocol):
     async def stop(self, result_wire: Mapping[str, Any] | None, *, hint: str | None = None) -> None:
         """End, and leave the summary; ``hint`` is as in :func:`vrooli_cli.view.summary.final_summary`."""
 
-    def print(self, text: str | Text) -> None:
+    def print(self, text: str | Text | Line) -> None:
         """Show lines for people now; never waits."""
 
     def paused(self) -> AbstractAsyncContextManager[None]:
@@ -87,7 +88,7 @@ class NullView:
         if self._scribe is not None:
             await self._scribe.close(PATIENCE)
 
-    def print(self, text: str | Text) -> None:
+    def print(self, text: str | Text | Line) -> None:
         """Lines for people."""
         if self._scribe is not None:
             self._scribe.say(_harmless(text, colour=False))
@@ -141,6 +142,7 @@ class LiveView:
         self._paused = 0
         self._held: list[str] = []
         self._turn = asyncio.Lock()
+        self._before: dict[signal.Signals, Any] = {}
 
     def apply(self, event: ExecutionEvent) -> None:
         """Take an event in."""
@@ -151,16 +153,16 @@ class LiveView:
         self._loop = asyncio.get_running_loop()
         self.scribe.start()
         for number, handler in ((signal.SIGWINCH, self._resized), (signal.SIGCONT, self._continued)):
-            with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):  # not on the main thread
-                self._loop.add_signal_handler(number, handler)
+            with contextlib.suppress(ValueError):  # not on the main thread: the next tick sees the size anyway
+                self._before[number] = signal.signal(number, handler)
         self._timer = self._loop.call_later(FIRST, self._tick)
 
-    def _resized(self) -> None:
+    # Handlers of Python, not of the loop: they run before the tick that a stopped process is late for.
+    def _resized(self, number: int, frame: object) -> None:
         self.state.dirty = True
 
-    def _continued(self) -> None:
-        self.scribe.post(self.painter.forget)
-        self.state.dirty = True
+    def _continued(self, number: int, frame: object) -> None:
+        self.painter.moved = self.state.dirty = True
 
     def _tick(self) -> None:
         loop = self._loop
@@ -205,7 +207,7 @@ class LiveView:
         width = min(size.columns, int(columns)) if columns.isdecimal() and int(columns) > 0 else size.columns
         return max(width, 1), max(size.lines, 2)
 
-    def print(self, text: str | Text) -> None:
+    def print(self, text: str | Text | Line) -> None:
         """Lines for people, above the picture; during a prompt they wait for its end."""
         lines = _harmless(text, colour=self.colour)
         if self._paused:
@@ -234,7 +236,7 @@ class LiveView:
         """Take the picture away and leave the summary."""
         self._end_timer()
         lines = final_summary(self.state, result_wire, hint, look=self.look, width=self.size()[0])
-        text = "".join(self._held) + "".join(ansi(line, colour=self.colour) + "\n" for line in lines)
+        text = "".join(self._held) + "".join(line.ansi(colour=self.colour) + "\n" for line in lines)
         self.scribe.post(self.painter.close)
         self.scribe.say(text)
         if not await self.scribe.close(PATIENCE):
@@ -243,20 +245,22 @@ class LiveView:
     def _end_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            for number in (signal.SIGWINCH, signal.SIGCONT):
-                with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):
-                    loop.remove_signal_handler(number)
+        self._loop = None
+        while self._before:
+            number, handler = self._before.popitem()
+            with contextlib.suppress(ValueError, TypeError):
+                signal.signal(number, handler)
 
     def restore(self) -> None:
         """No picture, no hidden cursor, at once and without waiting."""
         self.painter.restore()
 
 
-def _harmless(text: str | Text, *, colour: bool) -> str:
+def _harmless(text: str | Text | Line, *, colour: bool) -> str:
     if isinstance(text, Text):
-        return ansi(text, colour=colour) + "\n"
+        text = of_rich(text)
+    if isinstance(text, Line):
+        return text.ansi(colour=colour) + "\n"
     return block(text).rstrip("\n") + "\n"
 
 

@@ -18,10 +18,11 @@ from rich.text import Text
 from vrooli_cli.model import events as e
 from vrooli_cli.model.plan import PlanSummary
 from vrooli_cli.view.board import FAILED, RETRYING, RUNNING, SUSPENDED
-from vrooli_cli.view.frame import COLOURS, Look, ascii_only
+from vrooli_cli.view.frame import COLOURS, Look
+from vrooli_cli.view.line import Line, of_rich
 from vrooli_cli.view.state import ViewState, parent_address
 from vrooli_cli.view.summary import final_summary
-from vrooli_cli.view.terminal import Scribe, ansi
+from vrooli_cli.view.terminal import Scribe
 from vrooli_cli.view.text import block, count, duration, line
 from vrooli_cli.view.told import ALERT, Told, tell
 
@@ -141,12 +142,12 @@ class PlainView:
 
     def _write(self, told: Told) -> None:
         stamp = told.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        text = Text().append(stamp, "dim").append(" ").append(self.look.sign(told.mark), COLOURS[told.mark])
-        text.append(f" {told.subject} ").append(told.type.replace("/", " "), "dim")
+        text = Line((stamp, "dim"), " ", (self.look.sign(told.mark), COLOURS[told.mark]))
+        text.add(f" {told.subject} ").add(told.type.replace("/", " "), "dim")
         if told.ms >= 0:
-            text.append(f" {'in ' if told.mark == RETRYING else ''}{duration(told.ms)}", "dim")
+            text.add(f" {'in ' if told.mark == RETRYING else ''}{duration(told.ms)}", "dim")
         if told.detail:
-            text.append(f": {told.detail}", "red" if told.mark == FAILED else "")
+            text.add(f": {told.detail}", "red" if told.mark == FAILED else "")
         self.print(text)
 
     def start(self) -> None:
@@ -161,14 +162,16 @@ class PlainView:
                 self.print(text)
         await self.scribe.close(PATIENCE)
 
-    def print(self, text: str | Text) -> None:
+    def print(self, text: str | Text | Line) -> None:
         """Lines for people."""
         if isinstance(text, str):
             self.scribe.say(block(text).rstrip("\n") + "\n")
             return
+        if isinstance(text, Text):
+            text = of_rich(text)
         if not self.look.unicode:
-            text = ascii_only(text, 4_000)
-        words = ansi(text, colour=self.colour) if self.styled else text.plain
+            text = text.ascii(4_000)
+        words = text.ansi(colour=self.colour) if self.styled else text.plain
         self.scribe.say(words.rstrip() + "\n")
 
     @asynccontextmanager

@@ -10,11 +10,11 @@ from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.plan import PlanSummary
 from vrooli_cli.view.frame import Look, draw
+from vrooli_cli.view.line import Line
 from vrooli_cli.view.pick import picture
 from vrooli_cli.view.state import ViewState
 from vrooli_cli.view.summary import final_summary
@@ -54,12 +54,12 @@ def record_svg(
     look = Look(zone=UTC)
     lines = draw(picture(state, width, height, now + timedelta(milliseconds=1)), look)
     if moment >= 1:
-        lines += [Text(), *final_summary(state, None, look=look, width=width)]
+        lines += [Line(), *final_summary(state, None, look=look, width=width)]
     console = Console(
         file=StringIO(), record=True, width=width, force_terminal=True, color_system="standard", legacy_windows=False
     )
     for text in lines:
-        console.print(text, soft_wrap=True)
+        console.print(text.rich(), soft_wrap=True)
     svg = console.export_svg(title=title, code_format=_template(), unique_id="vrooli")
     Path(path).write_text(svg, encoding="utf-8")
 

@@ -7,12 +7,11 @@ from datetime import datetime
 from shlex import quote
 from typing import Any
 
-from rich.text import Text
-
 from vrooli_cli.view.board import COMPLETED, FAILED, SKIPPED, SUSPENDED
-from vrooli_cli.view.frame import COLOURS, Look, ascii_only
+from vrooli_cli.view.frame import COLOURS, Look
+from vrooli_cli.view.line import Line
 from vrooli_cli.view.state import Failure, ViewState, stderr_tail
-from vrooli_cli.view.text import cells, count, duration, fit, line, plural
+from vrooli_cli.view.text import cells, count, duration, line, plural
 from vrooli_cli.view.told import ALERT, reason_of
 
 FAILURES_SHOWN = 5
@@ -28,7 +27,7 @@ def final_summary(
     look: Look | None = None,
     width: int = 80,
     now: datetime | None = None,
-) -> list[Text]:
+) -> list[Line]:
     """The lines that a run leaves behind.
 
     Args:
@@ -45,23 +44,19 @@ def final_summary(
     lines += _questions(state, look) if status == "suspended" else []
     lines += _outputs(result, look)
     lines.append(_verdict(state, result, status, look, max(width, 60), now))
-    lines += [Text.assemble(("  ", ""), (command, "bold")) for command in _commands(state, status, hint)]
+    lines += [Line(("  ", ""), (command, "bold")) for command in _commands(state, status, hint)]
     cut = [_cut(text, width) for text in lines]
-    return cut if look.unicode else [ascii_only(text, width) for text in cut]
+    return cut if look.unicode else [text.ascii(4_000) for text in cut]
 
 
-def _cut(text: Text, width: int) -> Text:
-    """Messages are cut to the terminal's width, but never below what a log file can carry."""
-    width = max(width, 60)
-    if text.cell_len <= width or text.plain.startswith("  vrooli"):
-        return text
-    kept = fit(text.plain, width)
-    return text[: len(kept) - 1].append("…")
+def _cut(text: Line, width: int) -> Line:
+    """A command is shown whole; all else is cut to the terminal's width, but never below 60."""
+    return text if text.plain.startswith("  vrooli") else text.cut(max(width, 60))
 
 
-def _failures(state: ViewState, result: Mapping[str, Any] | None, look: Look) -> list[Text]:
+def _failures(state: ViewState, result: Mapping[str, Any] | None, look: Look) -> list[Line]:
     causes = [failure for failure in state.failed.values() if not failure.continued and not _passed_on(state, failure)]
-    lines: list[Text] = []
+    lines: list[Line] = []
     for failure in causes[:FAILURES_SHOWN]:
         lines += _failure(failure.name, failure.code, failure.message, failure.tail, look)
     error = (result or {}).get("error")
@@ -71,7 +66,7 @@ def _failures(state: ViewState, result: Mapping[str, Any] | None, look: Look) ->
         lines += _failure(step or state.name or "run", code, message, stderr_tail(error), look)
     more = len(causes) - FAILURES_SHOWN + max(0, state.failures - len(state.failed))
     if more > 0 and causes:
-        lines.append(Text(f"  … {plural(more, 'more failure')}", "dim"))
+        lines.append(Line((f"  … {plural(more, 'more failure')}", "dim")))
     return lines
 
 
@@ -80,37 +75,34 @@ def _passed_on(state: ViewState, failure: Failure) -> bool:
     return bool(failure.cause) and failure.cause in state.failed
 
 
-def _failure(name: str, code: str, message: str, tail: tuple[str, ...], look: Look) -> list[Text]:
-    head = Text.assemble((f"{look.sign(FAILED)} ", "red"), (name, "bold"))
-    head.append(f"  {code}", "red") if code else None
-    head.append(f"  {message}")
-    return [head, *(Text.assemble(("  │ ", "dim"), (part, "dim")) for part in tail)]
+def _failure(name: str, code: str, message: str, tail: tuple[str, ...], look: Look) -> list[Line]:
+    head = Line((f"{look.sign(FAILED)} ", "red"), (name, "bold"))
+    head.add(f"  {code}", "red") if code else None
+    head.add(f"  {message}")
+    return [head, *(Line(("  │ ", "dim"), (part, "dim")) for part in tail)]
 
 
-def _continued(state: ViewState, look: Look) -> list[Text]:
+def _continued(state: ViewState, look: Look) -> list[Line]:
     """A run may succeed although steps failed (``on_error: continue``); it says so in a line."""
     if not state.board.counts[FAILED]:
         return []
     first = next(iter(state.failed.values()), None)
-    text = Text(f"{look.sign(ALERT)} ", "yellow")
-    text = (
-        Text().append_text(text).append(f"{plural(state.board.counts[FAILED], 'step')} failed and did not stop the run")
+    text = Line((f"{look.sign(ALERT)} ", "yellow")).add(
+        f"{plural(state.board.counts[FAILED], 'step')} failed and did not stop the run"
     )
-    return [text.append(f": {first.name}: {first.message}" if first else "", "dim")]
+    return [text.add(f": {first.name}: {first.message}" if first else "", "dim")]
 
 
-def _questions(state: ViewState, look: Look) -> list[Text]:
+def _questions(state: ViewState, look: Look) -> list[Line]:
     lines = []
     for address, (question, _) in list(state.asked.items())[:FAILURES_SHOWN]:
         lines.append(
-            Text.assemble(
-                (f"{look.sign(SUSPENDED)} ", COLOURS[SUSPENDED]), (line(address, 120), "bold"), " waits: ", question
-            )
+            Line((f"{look.sign(SUSPENDED)} ", COLOURS[SUSPENDED]), (line(address, 120), "bold"), " waits: ", question)
         )
     return lines
 
 
-def _outputs(result: Mapping[str, Any] | None, look: Look) -> list[Text]:
+def _outputs(result: Mapping[str, Any] | None, look: Look) -> list[Line]:
     value = (result or {}).get("result")
     if value is None:
         return []
@@ -118,11 +110,11 @@ def _outputs(result: Mapping[str, Any] | None, look: Look) -> list[Text]:
     names = [line(name, 40) for name, _ in named[:OUTPUTS_SHOWN]]
     widest = max((cells(name) for name in names), default=0)
     lines = [
-        Text.assemble("  ", (name + " " * (widest - cells(name)), "dim"), "  ", in_short(item))
+        Line("  ", (name + " " * (widest - cells(name)), "dim"), "  ", in_short(item))
         for name, (_, item) in zip(names, named, strict=False)
     ]
     if len(named) > OUTPUTS_SHOWN:
-        lines.append(Text(f"  … {plural(len(named) - OUTPUTS_SHOWN, 'more output')}", "dim"))
+        lines.append(Line(f"  … {plural(len(named) - OUTPUTS_SHOWN, 'more output')}", "dim"))
     return lines
 
 
@@ -147,13 +139,13 @@ def _simple(value: Any) -> bool:
 
 def _verdict(
     state: ViewState, result: Mapping[str, Any] | None, status: str, look: Look, width: int, now: datetime | None
-) -> Text:
+) -> Line:
     board, mark = state.board, _STATES.get(status, SKIPPED)
-    text = Text.assemble((look.sign(mark), COLOURS[mark]), " ", (state.name or "run", "bold"), f" {status}")
+    text = Line((look.sign(mark), COLOURS[mark]), " ", (state.name or "run", "bold"), f" {status}")
     ms = (result or {}).get("duration_ms")
     if type(ms) is not int:
         ms = state.elapsed_ms(now or state.seen or datetime.now().astimezone())
-    text.append(f" {'in' if status == 'completed' else 'after'} {duration(ms)}")
+    text.add(f" {'in' if status == 'completed' else 'after'} {duration(ms)}")
     noun = "task" if state.crew is not None else "step"
     went = board.counts[COMPLETED]
     parts = [plural(went, noun) if went == board.total else f"{count(went)}/{count(board.total)} {noun}s"]
@@ -161,8 +153,8 @@ def _verdict(
     parts += [f"{count(_credits(state, result))} credits"] if _credits(state, result) else []
     parts += [state.run_id] if state.run_id else []
     for part in parts:
-        if text.cell_len + 3 + cells(part) <= width:
-            text.append(f" {look.dot} {part}", "dim")
+        if text.width + 3 + cells(part) <= width:
+            text.add(f" {look.dot} {part}", "dim")
     return text
 
 

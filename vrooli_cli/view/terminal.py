@@ -8,6 +8,7 @@ two pictures leaves a terminal that works.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import threading
@@ -16,11 +17,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TextIO
 
-from rich.color import ColorSystem
-from rich.style import Style
-from rich.text import Text
-
-from vrooli_cli.view.text import cells
+from vrooli_cli.view.line import Line
 
 Job = Callable[[], None]
 
@@ -35,7 +32,7 @@ class Scribe:
     """Writes to one stream from a daemon thread, in the order of posting.
 
     Attributes:
-        cost: Seconds of processor time that the last timed job took.
+        cost: Seconds of processor time that the last job took.
         dead: The stream is gone (its terminal was closed); everything is dropped from then on.
     """
 
@@ -100,10 +97,10 @@ class Scribe:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            try:
+            began = time.thread_time()
+            with contextlib.suppress(Exception):  # drawing must not end the thread that prompts and the summary need
                 job()
-            except Exception:  # drawing must not end the thread that prompts and the summary need
-                self.cost = 0.0
+            self.cost = time.thread_time() - began
 
     def write(self, text: str) -> None:
         """Write all of it, now, on the calling thread."""
@@ -145,38 +142,20 @@ def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         return
 
 
-def ansi(text: Text, *, colour: bool) -> str:
-    """A line with the escape sequences of its styles; without ``colour`` only bold and dim are kept."""
-    plain, out, at = text.plain, [], 0
-    for span in text.spans:
-        if span.end <= span.start:
-            continue
-        out.append(plain[at : span.start])
-        out.append(_style(str(span.style), colour).render(plain[span.start : span.end], color_system=_SIXTEEN))
-        at = span.end
-    out.append(plain[at:])
-    return "".join(out)
-
-
-_SIXTEEN = ColorSystem.STANDARD
-
-
-def _style(name: str, colour: bool) -> Style:
-    style = Style.parse(name)  # parsed once: rich keeps the last 4,096
-    return style if colour else style.without_color
-
-
 class Painter:
     """Keeps a picture at the end of a terminal and paints over it; all methods run on the scribe's thread.
 
     Attributes:
         busy: True from the moment a picture was posted until it is on the terminal.
+        moved: Set by whoever knows that others wrote in between (back from Ctrl-Z): the cursor is no longer below the
+            last picture, so the next one begins where it is.
     """
 
     def __init__(self, scribe: Scribe, *, colour: bool) -> None:
         self.scribe = scribe
         self.colour = colour
         self.busy = False
+        self.moved = False
         self.written = 0
         self._shown: list[str] = []
         self._cells: list[int] = []
@@ -184,15 +163,12 @@ class Painter:
         self._away = False
         self._closed = False
 
-    def paint(self, lines: Sequence[Text], width: int) -> None:
+    def paint(self, lines: Sequence[Line], width: int) -> None:
         """Put a picture where the last one was; lines that did not change are not written again."""
-        began = time.thread_time()
-        if not self._closed and self._in_front():
-            self._paint(lines, width)
-        self.scribe.cost = time.thread_time() - began
-
-    def _paint(self, lines: Sequence[Text], width: int) -> None:
-        fresh = [ansi(text, colour=self.colour) for text in lines]
+        if self._closed or not self._in_front():
+            return
+        self._settle()
+        fresh = [line.ansi(colour=self.colour) for line in lines]
         resized = width != self._width
         out = [_BEGIN, self._wipe(width) if resized else self._home(width)]
         if resized:
@@ -204,8 +180,13 @@ class Painter:
             out.append("\r\n")
         out.append("\x1b[J" + _END)
         self._shown, self._width = fresh, width
-        self._cells = [cells(text.plain) for text in lines]
+        self._cells = [line.width for line in lines]
         self._write("".join(out))
+
+    def _settle(self) -> None:
+        if self.moved:
+            self.moved = False
+            self._shown, self._cells = [], []
 
     def _home(self, width: int) -> str:
         """To the first line of the last picture; a terminal that became narrower has folded its lines."""
@@ -229,18 +210,15 @@ class Painter:
         except OSError:
             front = True
         if front and self._away:
-            self.forget()
+            self.moved = True
         self._away = not front
         return front
 
     def erase(self) -> None:
         """Take the picture away; the cursor stands where it began."""
+        self._settle()
         if self._cells:
             self._write(_BEGIN + self._wipe(self._width) + _END)
-        self.forget()
-
-    def forget(self) -> None:
-        """The last picture is no longer where it was: the next one begins at the cursor."""
         self._shown, self._cells = [], []
 
     def above(self, text: str) -> None:
@@ -257,7 +235,7 @@ class Painter:
         if self._closed:
             return
         self._closed = True
-        gone = self._wipe(self._width) if self._cells and not self.busy else "\r\x1b[J"
+        gone = self._wipe(self._width) if self._cells and not (self.busy or self.moved) else "\r\x1b[J"
         self.scribe.try_write(gone + _END)
 
     def close(self) -> None:

@@ -179,7 +179,7 @@ class LiveService:
         cost = held.credits if answer.usage is None else target.price.credits(answer.usage)
         self._settle(held, ask, cost, estimated=answer.usage is None)
         reply = replace(reply, credits=ask.credits)
-        told.responded(reply, told_credits=cost)
+        told.responded(reply)
         return reply, headers
 
     async def _reserve(self, target: Target, ask: _Ask, size: int) -> tuple[Reservation, int]:

@@ -7,7 +7,7 @@ Three things make an endpoint: address, key, price list. The *ambient* one is ``
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ class Target:
         model: What the endpoint calls it.
         key_env: The variable that holds the key; None when the endpoint needs none.
         key: Its value; never shown, compared or logged.
+        pricing: Finds the price when it is first needed; a price list takes its time to load.
         ambient: The endpoint is the process's own (organization and project headers go there only).
     """
 
@@ -38,9 +39,14 @@ class Target:
     base_url: str
     key_env: str | None = None
     key: str | None = field(default=None, repr=False, compare=False)
-    price: Price = FREE
+    pricing: Callable[[], Price] = field(default=lambda: FREE, repr=False, compare=False)
     stream: bool = True
     ambient: bool = True
+
+    @property
+    def price(self) -> Price:
+        """What its tokens cost."""
+        return self.pricing()
 
     @property
     def lane(self) -> tuple[str, str, str]:
@@ -149,7 +155,7 @@ class Models:
             base_url=url,
             key_env=key_env,
             key=self._environ.get(key_env) if key_env else None,
-            price=self._price(entry, model, url) or UNPRICED,
+            pricing=lambda: self._price(entry, model, url) or UNPRICED,
             stream=entry.get("stream", True),
             ambient=_origin(url) == _origin(self._ambient_url),
         )

@@ -66,19 +66,29 @@ class OpenAITransport:
         self, target: Target, body: Mapping[str, Any], hear: Callable[[str], None]
     ) -> tuple[Assembly, Mapping[str, str]]:
         """See :class:`~vrooli_cli.tier3.ai.live.Transport`."""
+        import openai
+
         answer = Assembly()
+        completions = self._client(target).chat.completions.with_streaming_response
+        asked = completions.create(**body, extra_headers=_headers(target))
         try:
-            completions = self._client(target).chat.completions.with_streaming_response
-            async with _first_in(self._timeouts, target, completions.create(**body)) as response:
+            async with _first_in(self._timeouts, target, asked) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                await self._read(response, target, answer, hear)
+                await self._taken(response, target, answer, hear)
+        except openai.OpenAIError as error:
+            raise _fault_of(error, target, answer) from error
+        _require_whole(answer, target)
+        return answer, headers
+
+    async def _taken(self, response: Any, target: Target, answer: Assembly, hear: Callable[[str], None]) -> None:
+        """Take the answer in; whatever is raised while it arrives is the endpoint's doing."""
+        try:
+            await self._read(response, target, answer, hear)
         except Fault as fault:
             fault.usage = fault.usage or answer.usage
             raise
         except Exception as error:
             raise _fault_of(error, target, answer) from error
-        _require_whole(answer, target)
-        return answer, headers
 
     async def aclose(self) -> None:
         """Close every client; the next call makes new ones."""
@@ -128,11 +138,6 @@ class OpenAITransport:
         import openai
 
         times = self._timeouts
-        headers: dict[str, Any] = {}
-        if not target.key:
-            headers["Authorization"] = openai.Omit()
-        if not target.ambient:  # what the environment says of OpenAI is not for others
-            headers |= dict.fromkeys(("OpenAI-Organization", "OpenAI-Project", *_ambient_headers()), openai.Omit())
         read = max(times.first, times.whole if not target.stream else 0.0)
         timeout = openai.Timeout(connect=times.connect, read=read, write=60.0, pool=None)
         return openai.AsyncOpenAI(
@@ -140,18 +145,26 @@ class OpenAITransport:
             base_url=target.base_url,
             max_retries=0,
             timeout=timeout,
-            default_headers=headers,
             http_client=openai.DefaultAsyncHttpxClient(
                 timeout=timeout, follow_redirects=False, trust_env=not is_loopback(target.base_url)
             ),
         )
 
 
-def _ambient_headers() -> list[str]:
-    """The names in ``OPENAI_CUSTOM_HEADERS``, which the SDK would send to every endpoint."""
-    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-    names = [line.partition(":")[0].strip() for line in lines if ":" in line]
-    return [name for name in names if name.lower() != "authorization"]
+def _headers(target: Target) -> dict[str, Any]:
+    """What the SDK would send to every endpoint and must not: no key where there is none, OpenAI's own only there."""
+    import openai
+
+    headers: dict[str, Any] = {}
+    if not target.ambient:
+        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+        theirs = [line.partition(":")[0].strip() for line in lines if ":" in line]
+        headers |= dict.fromkeys(("OpenAI-Organization", "OpenAI-Project", *theirs), openai.Omit())
+        headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        headers["Authorization"] = f"Bearer {target.key}"
+    if not target.key:
+        headers["Authorization"] = openai.Omit()
+    return headers
 
 
 class _first_in:

@@ -253,7 +253,7 @@ class Told:
         )
         return cls(request, scope, model, scope.clock.monotonic())
 
-    def responded(self, reply: AIReply, *, told_credits: int | None = None) -> None:
+    def responded(self, reply: AIReply) -> None:
         """Say what was answered; with this the exchange can be remembered."""
         request, scope = self.request, self.scope
         rest: dict[str, Any] = {}
@@ -272,7 +272,7 @@ class Told:
                 turn=request.turn,
                 finish_reason=reply.finish_reason,
                 usage=reply.usage.wire() if reply.usage else None,
-                credits=reply.credits if told_credits is None else told_credits,
+                credits=reply.credits,
                 text=reply.text or None,
                 tool_calls=[one.wire() for one in reply.tool_calls] or None,
                 request_hash=digest_of(request.canonical(scope.masker)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
-import csv
 import fnmatch
 import io
 import json
@@ -45,6 +44,8 @@ def _separator(path: str) -> str:
 
 def _failed(path: str, what: str, error: OSError | ValueError) -> ToolError:
     """One line for what the system would not do."""
+    if isinstance(error, IsADirectoryError):
+        return ToolError(f"{path!r} cannot be {what}: it is a folder", context={"path": path})
     reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
     return ToolError(f"{path!r} cannot be {what}: {reason}", context={"path": path})
 
@@ -84,8 +85,6 @@ def read_bytes(place: str, path: str) -> bytes:
         number = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(number, "rb") as file:  # noqa: PTH123 - a descriptor
             found = os.fstat(number)
-            if stat.S_ISDIR(found.st_mode):
-                raise ToolError(f"{path!r} is a folder; `file_list` lists one", context={"path": path})
             if not stat.S_ISREG(found.st_mode):
                 raise ToolError(f"{path!r} is not a regular file", context={"path": path})
             data = file.read(MAX_BYTES + 1)
@@ -127,6 +126,8 @@ def _yaml(data: bytes, path: str) -> Any:
 
 def _csv(source: str, path: str) -> list[dict[str, str | None]]:
     """A map a line, by the names of the first one; a cell that is not there is null."""
+    import csv
+
     reader = csv.reader(io.StringIO(source, newline=""), delimiter=_separator(path), strict=True)
     try:
         names = next((line for line in reader if line), [])
@@ -153,9 +154,7 @@ def _write(params: dict[str, Any], context: ToolContext) -> dict[str, Any]:
     place, mode = context.path("path", path), params.get("mode", "create")
     wanted = params.get("format") or ("text" if isinstance(content, str) else _format_of(path))
     try:
-        folder = os.path.dirname(place)  # noqa: PTH120
-        if folder:
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        _make_folder(os.path.dirname(place))  # noqa: PTH120
         data = _encoded(content, wanted, path, place if mode == "append" else None)
         if mode == "append":
             _append(place, data)
@@ -167,6 +166,14 @@ def _write(params: dict[str, Any], context: ToolContext) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _failed(path, "written", error) from None
     return {"path": path, "bytes": len(data)}
+
+
+def _make_folder(folder: str) -> None:
+    if folder:
+        try:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        except FileExistsError:
+            raise NotADirectoryError(0, f"{folder!r} is not a folder") from None
 
 
 def _encoded(content: Any, wanted: str, path: str, appended_to: str | None) -> bytes:
@@ -205,6 +212,8 @@ def _csv_text(content: Any, path: str, appended_to: str | None) -> str:
     """Rows under the columns of the file that they are appended to, else of all rows in the order of appearance."""
     if not isinstance(content, list) or not all(isinstance(row, Mapping) for row in content):
         raise _unfit("format: csv takes a list of maps")
+    import csv
+
     columns = _header(appended_to, path) if appended_to else []
     known = bool(columns)
     columns = columns or list(dict.fromkeys(name for row in content for name in row))
@@ -222,6 +231,8 @@ def _csv_text(content: Any, path: str, appended_to: str | None) -> str:
 def _header(place: str, path: str) -> list[str]:
     if not os.path.exists(place) or os.path.getsize(place) == 0:  # noqa: PTH110, PTH202
         return []
+    import csv
+
     with open(place, "rb") as file:  # noqa: PTH123
         first = text_from(file.readline(1 << 20))
     return next(iter(csv.reader([first], delimiter=_separator(path))), [])
@@ -285,7 +296,7 @@ def _regular(place: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(0, "it is a folder")
+        raise IsADirectoryError
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("it is not a regular file")
     return found

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from vrooli_cli.errors import ExpressionError, ToolError
+from vrooli_cli.errors import ExpressionError, ToolError, did_you_mean
 from vrooli_cli.language.expressions import BoundExpression
 from vrooli_cli.tier3.box.schemas import integer, schema
 from vrooli_cli.tier3.host import blocking
 from vrooli_cli.tier3.registry import Tool, ToolContext
 
 Row = Mapping[str, Any]
+_FUNCTIONS: Final = ("sum", "min", "max", "mean", "count")
 
 
 def _table(params: dict[str, Any], context: ToolContext) -> list[Row]:
@@ -80,6 +81,9 @@ def _summed_up(members: list[Row], columns: list[str], wanted: Mapping[str, Any]
 
 def _aggregate(name: str, function: str, column: str | None, members: list[Row]) -> Any:
     """Null is left out, as SQL does; what remains of nothing is 0 for sum and count, null for the others."""
+    if function not in _FUNCTIONS:
+        hint = did_you_mean(function, _FUNCTIONS) or f"it is one of {', '.join(_FUNCTIONS)}"
+        raise _wrong(f"aggregate.{name}: there is no function {function!r}; {hint}")
     if column is None:
         if function != "count":
             raise _wrong(f"aggregate.{name}: {function} needs a column, as in [{function}, price]")
@@ -133,7 +137,6 @@ def _order(value: Any) -> tuple[int, Any]:
     return (4, json.dumps(value, sort_keys=True, ensure_ascii=False, default=dict))
 
 
-_FUNCTION = {"enum": ["sum", "min", "max", "mean", "count"]}
 _COLUMNS: dict[str, Any] = {"type": ["array", "string"], "items": {"type": "string"}}
 TABLE = Tool(
     name="table",

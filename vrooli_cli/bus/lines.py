@@ -1,0 +1,202 @@
+"""Between facts and bytes: the lines of the log and of NDJSON (spec cli.md, "Events"), and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from json import dumps, loads
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+
+from vrooli_cli.language.masking import Masker, show
+from vrooli_cli.model.events import (
+    Event,
+    EventMetadata,
+    ExecutionEvent,
+    RoutineStarted,
+    SwarmStarted,
+    fact_of,
+)
+from vrooli_cli.model.store import Store
+
+BLOB_FIELDS: Final = ("result", "items", "reply")
+"""What may be large in a payload, and is kept beside the log then."""
+
+
+class Stream:
+    """What is the same on every line of one execution, encoded once."""
+
+    __slots__ = ("_masked", "metadata", "part", "tail")
+
+    def __init__(self, execution_id: str, metadata: EventMetadata, masked: Callable[[bytes], bytes]) -> None:
+        self.part = f'","execution_id":{encode(execution_id).decode()},"tier":'
+        self._masked = masked
+        self.belongs(metadata)
+
+    def belongs(self, metadata: EventMetadata) -> None:
+        """From now on this metadata."""
+        self.metadata = metadata
+        self.tail = b',"metadata":' + self._masked(encode(metadata.wire())) + b"}\n"
+
+
+class Kind:
+    """What is the same on every line of one class of facts: its text, and a quick way to its payload."""
+
+    __slots__ = ("after", "before", "payload", "starts", "volatile")
+
+    def __init__(self, kind: type[Event]) -> None:
+        self.before = f'","type":"{kind.type}","timestamp":"'
+        self.after = (f'"{kind.tier}"' if kind.tier else "null") + ',"payload":'
+        self.payload = _payload_of(kind)
+        self.starts = kind is RoutineStarted or kind is SwarmStarted
+        self.volatile = kind.volatile
+
+
+def _payload_of(kind: type[Event]) -> Callable[[Event], dict[str, Any]]:
+    """``Event.payload`` unrolled for one class, as dataclasses make their methods: a seventh of the time."""
+    lines = ["def payload(fact):", " found = {}"]
+    for field in dataclasses.fields(kind):
+        if field.name != "execution_id":
+            wire = field.metadata.get("wire", field.name)
+            lines += [f" value = fact.{field.name}", f" if value is not None: found[{wire!r}] = value"]
+    names: dict[str, Any] = {}
+    exec("\n".join([*lines, " return found"]), names)  # noqa: S102 - the text is made of our own field names
+    made: Callable[[Event], dict[str, Any]] = names["payload"]
+    return made
+
+
+Shown = tuple[bytes, dict[str, bytes]]
+"""What people may see of a payload in which something was masked: its bytes, and those of its blobs."""
+Told = tuple[Event | ExecutionEvent, int, int, bytes, Mapping[str, Any], EventMetadata, Shown | None]
+"""An event between encoding and delivery: fact, seq, time, line, payload, metadata, what may be shown."""
+
+
+def event_as_told(told: Told, run_id: str) -> ExecutionEvent:
+    """The event that folds and subscribers see."""
+    fact, seq, at, _, payload, metadata, shown = told
+    if shown is not None:
+        payload = decode(shown[0]) | {name: decode(data) for name, data in shown[1].items()}
+    if isinstance(fact, ExecutionEvent):
+        return fact if shown is None else replace(fact, payload=payload)
+    kind, execution_id = type(fact), fact.execution_id
+    return ExecutionEvent(
+        type=kind.type,
+        execution_id=execution_id,
+        payload=payload,
+        tier=kind.tier,
+        id=f"{run_id}-{seq}",
+        seq=seq,
+        timestamp=_moment(at),
+        metadata=metadata,
+        fact=fact if shown is None else _fact(kind.type, execution_id, payload),
+    )
+
+
+def replay(
+    store: Store, key: int, first: int = 0, *, masker: Masker | None = None, whole: bool = False
+) -> Iterator[ExecutionEvent]:
+    """The stored events of a run, from number ``first`` on.
+
+    Args:
+        store: Where the run is.
+        key: The run's key there.
+        first: The first number wanted.
+        masker: Puts the secrets back that it knows, for a resume; without one every secret is ``***``, for people.
+        whole: Read large results from their blobs; without it they stand as ``{"$blob": sha256, "bytes": n}``.
+
+    Raises:
+        StoreError: The log or a large result cannot be read.
+    """
+    opened = masker.unseal if masker else show
+    for line in store.read(key, first):
+        event = event_of(decode(opened(line)))
+        if whole and (large := [name for name in BLOB_FIELDS if _is_blob(event.payload.get(name))]):
+            values = {name: decode(opened(store.get_blob(event.payload[name]["$blob"]))) for name in large}
+            payload = {**event.payload, **values}
+            event = replace(event, payload=payload, fact=_fact(event.type, event.execution_id, payload))
+        yield event
+
+
+def _is_blob(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$blob", "bytes"}
+
+
+def event_of(wire: Mapping[str, Any]) -> ExecutionEvent:
+    """The event in a decoded line of the log; of a type that this version does not know it has no ``fact``."""
+    return ExecutionEvent(
+        type=wire["type"],
+        execution_id=wire["execution_id"],
+        payload=wire["payload"],
+        tier=wire["tier"],
+        id=wire["id"],
+        seq=wire["seq"],
+        timestamp=datetime.fromisoformat(wire["timestamp"]),
+        metadata=EventMetadata(**wire["metadata"]),
+        fact=_fact(wire["type"], wire["execution_id"], wire["payload"]),
+    )
+
+
+def _fact(type_: str, execution_id: str, payload: Mapping[str, Any]) -> Event | None:
+    try:
+        return fact_of({"type": type_, "execution_id": execution_id, "payload": payload})
+    except TypeError:  # a caller used one of our types with a payload of its own
+        return None
+
+
+def decode(line: bytes) -> Any:
+    """The data in a line or a blob."""
+    try:
+        return from_json(line, cache_strings="keys")
+    except ValueError:
+        return loads(line)  # nested more than 200 deep
+
+
+@lru_cache(4)
+def _second(seconds: int) -> tuple[datetime, str]:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment, moment.strftime("%Y-%m-%dT%H:%M:%S.")
+
+
+def stamp_of(ns: int) -> str:
+    """A time as the wire has it; only its microseconds are made anew within a second."""
+    return f"{_second(ns // 1_000_000_000)[1]}{ns // 1000 % 1_000_000:06d}Z"
+
+
+@lru_cache(4)
+def _moment(ns: int) -> datetime:
+    return _second(ns // 1_000_000_000)[0].replace(microsecond=ns // 1000 % 1_000_000)
+
+
+def encode(value: Any) -> bytes:
+    """JSON of anything: what has no JSON form becomes text, for a fact may never be lost over its spelling."""
+    try:
+        return to_json(value, fallback=_plain, inf_nan_mode="null")
+    except (ValueError, UnicodeError, TypeError, RecursionError):
+        return dumps(_cleaned(value, 0), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _cleaned(value: Any, depth: int) -> Any:
+    """Without lone surrogates, bytes that are not UTF-8, endless numbers, and nesting beyond what JSON readers take."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if depth > 400:
+        return f"[nested more than 400 deep: {type(value).__name__}]"
+    if isinstance(value, Mapping):
+        return {str(_cleaned(str(key), depth)): _cleaned(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_cleaned(item, depth + 1) for item in value]
+    return _cleaned(str(value), depth)

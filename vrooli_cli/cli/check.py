@@ -1,0 +1,140 @@
+"""``vrooli validate`` and ``vrooli plan``: everything that is known about files before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vrooli_cli.cli.complete import routines
+from vrooli_cli.cli.console import Console, Invocation
+from vrooli_cli.cli.help import VerbCommand
+from vrooli_cli.cli.options import Debug, Json, one_of
+from vrooli_cli.errors import DefinitionError, InputError
+
+if TYPE_CHECKING:
+    from vrooli_cli.cli.session import Stdin
+    from vrooli_cli.errors import Problem
+    from vrooli_cli.loading.project import Settings
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command("validate", cls=VerbCommand)
+def validate(
+    ctx: typer.Context,
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE…", help="Files, names of routines, or - for stdin.", autocompletion=routines),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o", "--output", metavar="FORMAT", parser=one_of("text", "json"), help="text on stderr, or a json list."
+        ),
+    ] = "text",
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Leave warnings out.")] = False,
+    debug: Debug = False,
+) -> int:
+    """Say everything that is wrong with files; run nothing, import no tool file, need no key.
+
+    Nothing is printed and the exit code is 0 when all is well; warnings are printed, too, and change nothing.
+    """
+    from vrooli_cli.cli.output import Stdout
+    from vrooli_cli.cli.session import Stdin, settings_of
+    from vrooli_cli.loading.report import problem_json
+
+    call: Invocation = ctx.obj
+    call.debug = debug
+    settings, stdin = settings_of(call), Stdin()
+    found: list[Problem] = []
+    for file in files:
+        found += problem_list(call, settings, file, stdin)
+    found = list(dict.fromkeys(problem for problem in found if not (quiet and problem.warning)))
+    if json or output == "json":
+        stdout = Stdout(call)
+        stdout.json([problem_json(problem) for problem in found])
+        stdout.check()
+    else:
+        Console(call).problems(found)
+    return 2 if any(not problem.warning for problem in found) else 0
+
+
+def problem_list(call: Invocation, settings: Settings, file: str, stdin: Stdin) -> list[Problem]:
+    """Everything that any floor has to say about a file."""
+    from vrooli_cli.cli.run import load
+    from vrooli_cli.cli.session import problems_of
+
+    try:
+        return problems_of(call, load(file, stdin), settings)
+    except DefinitionError as error:
+        return list(error.problems)
+
+
+_PLAN_FORMATS = ("text", "json", "mermaid", "dot")
+
+
+@app.command("plan", cls=VerbCommand)
+def plan(
+    ctx: typer.Context,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE-OR-NAME", help="A file, a routine's name, or -.", autocompletion=routines)
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            "--format",
+            metavar="FORMAT",
+            parser=one_of(*_PLAN_FORMATS),
+            help="text, json, mermaid or dot.",
+        ),
+    ] = "text",
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show batches, critical path, effects, the narrowest rules and the models; run nothing."""
+    from vrooli_cli.cli.output import Stdout
+
+    call: Invocation = ctx.obj
+    call.debug = debug
+    if json and output not in ("text", "json"):
+        raise InputError(f"--json is short for -o json, so -o {output} contradicts it")
+    picture = _picture(call, file)
+    stdout = Stdout(call)
+    _print(call, stdout, picture, "json" if json else output)
+    stdout.check()
+    return 0
+
+
+def _picture(call: Invocation, file: str) -> Any:
+    from vrooli_cli.cli.planned import Picture, routine_plan
+    from vrooli_cli.cli.run import load
+    from vrooli_cli.cli.session import Stdin, architecture_of, settings_of
+
+    loaded = load(file, Stdin())
+    settings = settings_of(call)
+
+    async def planned() -> Picture:
+        async with architecture_of(call, loaded, settings) as architecture:
+            return Picture(routine_plan(architecture, loaded))
+
+    picture = asyncio.run(planned())
+    Console(call).problems(loaded.warnings)
+    return picture
+
+
+def _print(call: Invocation, stdout: Any, picture: Any, format_: str) -> None:
+    from vrooli_cli.cli import planned
+
+    if format_ == "json":
+        stdout.json(picture.wire())
+    elif format_ == "mermaid":
+        stdout.text(planned.mermaid(picture.summary))
+    elif format_ == "dot":
+        stdout.text(planned.dot(picture.summary))
+    else:
+        stdout.text(planned.plan_text(call, picture))

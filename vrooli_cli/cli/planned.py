@@ -1,0 +1,371 @@
+"""A plan in words and pictures: ``vrooli plan`` and ``--dry-run`` as text, JSON, Mermaid and Graphviz."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vrooli_cli.cli.console import Invocation, coloured, one_line
+from vrooli_cli.cli.output import Stdout, as_json, refusal_wire
+from vrooli_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from vrooli_cli.architecture import ExecutionArchitecture
+    from vrooli_cli.gate import EffectsReport, PlannedCall
+    from vrooli_cli.language.expressions import Value
+    from vrooli_cli.loading.bundle import LoadedBundle
+    from vrooli_cli.loading.project import Settings
+    from vrooli_cli.model.plan import PlanSummary
+    from vrooli_cli.tier2.dry import DryStep
+    from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan, StepPlan
+
+_NARROWEST = 60
+_KIND_WORDS = {"prompt": "asks a model", "wait": "waits", "approval": "asks a person", "parallel": "group"}
+
+
+class Picture:
+    """Everything that is said about a plan."""
+
+    def __init__(self, plan: RoutinePlan) -> None:
+        from vrooli_cli.gate import effects_report
+        from vrooli_cli.tier2.plan import summarise
+
+        self.plan = plan
+        self.summary: PlanSummary = summarise(plan)
+        self.report: EffectsReport = effects_report(planned_calls(plan))
+        self.models: dict[str, list[str]] = models_of(plan)
+
+    def wire(self) -> dict[str, Any]:
+        """The documented JSON (spec cli.md, ``plan``)."""
+        cost = tool_credits(self.plan)
+        return {
+            "name": self.summary.name,
+            "batches": [list(batch) for batch in self.summary.batches],
+            "edges": [{"from": parent, "to": child} for parent, child in self.summary.edges],
+            "critical_path": critical_path(self.summary),
+            "effects": [
+                {"step": line.address, "tool": line.tool, "effects": line.effects, "rule": line.rule}
+                for line in self.report.effects
+            ],
+            "permissions": {"allow": list(self.report.rules)},
+            "models": [{"name": name, "steps": steps} for name, steps in self.models.items()],
+            "cost": {"low": str(cost), "high": None if self.models else str(cost)},
+        }
+
+
+# --- what is in a plan -----------------------------------------------------------------------------------------------
+
+
+def _walk(plan: RoutinePlan, prefix: str = "") -> Iterator[tuple[str, StepPlan]]:
+    """Every step with its path, those of groups, child routines and handlers too."""
+
+    def graph(steps: GraphPlan, before: str) -> Iterator[tuple[str, StepPlan]]:
+        for step in steps.steps:
+            path = before + step.step.id
+            yield path, step
+            if step.inside is not None:
+                yield from graph(step.inside, f"{path}/")
+            elif step.child is not None:
+                yield from _walk(step.child, f"{path}/")
+
+    yield from graph(plan.graph, prefix)
+    for name, handler in plan.handlers.items():
+        yield from graph(handler, f"{prefix}handlers.{name}/")
+
+
+def planned_calls(plan: RoutinePlan) -> Iterator[PlannedCall]:
+    """Every tool call that the file writes, as far as it is known."""
+    from vrooli_cli.gate import PlannedCall
+
+    for path, step in _walk(plan):
+        if step.kind != "tool" or step.tool is None or step.parameters is None:
+            continue
+        values = step.parameters.values
+        constant = {name: value.evaluate({}) for name, value in values.items() if value.is_constant}
+        effects = step.step.effects or step.tool.effects_for(constant)
+        main = step.tool.main_parameter
+        known = known_parts(values[main]) if main in values else None
+        yield PlannedCall(path, step.tool.traits, effects, known)
+
+
+def known_parts(value: Value) -> Any:
+    """What of a value is known before the run; see :class:`vrooli_cli.gate.PlannedCall`."""
+    from vrooli_cli.language.expressions import compile_value
+
+    if value.is_constant:
+        return value.evaluate({})
+    if isinstance(value.raw, list):
+        parts = [compile_value(one, problems=[]) for one in value.raw]
+        return [known_parts(part) for part in parts]
+    if isinstance(value.raw, str) and len(value.segments) > 1:
+        return tuple(part if isinstance(part, str) else None for part in value.segments)
+    return None
+
+
+def models_of(plan: RoutinePlan) -> dict[str, list[str]]:
+    """Model → the steps that ask it."""
+    models: dict[str, list[str]] = {}
+    for path, step in _walk(plan):
+        if step.kind == "prompt":
+            models.setdefault(step.label, []).append(path)
+    return models
+
+
+def tool_credits(plan: RoutinePlan) -> int:
+    """What the written calls cost when each happens once."""
+    return sum(step.tool.credits for _, step in _walk(plan) if step.tool is not None)
+
+
+def critical_path(summary: PlanSummary) -> list[str]:
+    """The longest chain of steps: by known waiting time among those of most steps."""
+    best: dict[str, tuple[int, int]] = {}
+    before: dict[str, str] = {}
+    for batch in summary.batches:
+        for name in batch:
+            step = summary.steps[name]
+            longest = max(step.parents, key=lambda parent: best[parent], default=None)
+            steps, waits = best[longest] if longest is not None else (0, 0)
+            best[name] = (steps + 1, waits + (step.duration_ms or 0))
+            if longest is not None:
+                before[name] = longest
+    path: list[str] = []
+    at = max(best, key=lambda name: best[name], default=None)
+    while at is not None:
+        path.append(at)
+        at = before.get(at)
+    return path[::-1]
+
+
+# --- as text ---------------------------------------------------------------------------------------------------------
+
+
+class Paper:
+    """Lines for a terminal, or for a file."""
+
+    def __init__(self, call: Invocation) -> None:
+        self.width = max(_NARROWEST, shutil.get_terminal_size((100, 24)).columns)
+        self._colour = coloured(sys.stdout, call.environ)
+        self._cut = sys.stdout.isatty()
+        self.lines: list[str] = []
+
+    def style(self, text: str, codes: str) -> str:
+        """The text in a style, where styles are shown."""
+        return f"\x1b[{codes}m{text}\x1b[0m" if self._colour and text else text
+
+    def head(self, text: str, note: str = "") -> None:
+        """A heading, after an empty line."""
+        if self.lines:
+            self.lines.append("")
+        self.lines.append(self.style(text, "1") + (self.style(f"  {note}", "2") if note else ""))
+
+    def row(self, cells: Sequence[tuple[str, int, str]], rest: str = "", rest_style: str = "2") -> None:
+        """Cells of (text, width, style), then text up to the edge of the terminal."""
+        out, used = ["  "], 2
+        for text, width, style in cells:
+            shown = one_line(text, width) if width else one_line(text)
+            out.append(self.style(shown, style) + " " * (width - len(shown) + 2 if width else 2))
+            used += (width or len(shown)) + 2
+        room = max(10, self.width - used - 1) if self._cut else 0
+        out.append(self.style(one_line(rest, room), rest_style) if rest else "")
+        self.lines.append("".join(out).rstrip())
+
+    def wrapped(self, words: Sequence[str], between: str) -> None:
+        """Words one after another over as many lines as they need."""
+        line = "  "
+        for at, word in enumerate(words):
+            piece = one_line(word) + (between if at < len(words) - 1 else "")
+            if len(line) + len(piece) > self.width - 1 and line.strip():
+                self.lines.append(line.rstrip())
+                line = "    "
+            line += piece
+        self.lines.append(line.rstrip())
+
+    def text(self) -> str:
+        """The whole."""
+        return "\n".join(self.lines) + "\n"
+
+
+def plan_text(call: Invocation, picture: Picture) -> str:
+    """A plan for people."""
+    paper, summary = Paper(call), picture.summary
+    count = len(summary.steps)
+    words = f"{count:,} step{'s' if count != 1 else ''} in {len(summary.batches):,} batch"
+    paper.head(summary.name, words + ("es" if len(summary.batches) != 1 else ""))
+    if summary.description:
+        paper.row([], summary.description.strip().splitlines()[0], "")
+    _batches(paper, summary)
+    for path, inner in summary.nested.items():
+        if path.startswith("handlers."):
+            paper.head(path, "after the graph")
+            _batches(paper, inner, numbered=False)
+    chain = critical_path(summary)
+    if len(chain) > 1:
+        paper.head("Critical path", f"{len(chain):,} steps")
+        paper.wrapped(chain if len(chain) <= 24 else [*chain[:12], "…", *chain[-11:]], " → ")
+    _effects(paper, picture)
+    if picture.models:
+        paper.head("Models")
+        for name, steps in picture.models.items():
+            paper.row([(name, 0, "")], ", ".join(steps))
+    return paper.text()
+
+
+def _batches(paper: Paper, summary: PlanSummary, *, numbered: bool = True, shown: int = 60) -> None:
+    wide = min(28, max((len(name) for name in summary.steps), default=0))
+    tools = min(24, max((len(_does(summary, name)) for name in summary.steps), default=0))
+    rows = 0
+    if numbered:
+        paper.head("Batches")
+    for number, batch in enumerate(summary.batches, 1):
+        for at, name in enumerate(batch):
+            if rows == shown:
+                paper.row([], f"… {len(summary.steps) - shown:,} more steps")
+                return
+            rows += 1
+            step = summary.steps[name]
+            mark = [(str(number) if at == 0 else "", len(str(len(summary.batches))), "36")] if numbered else []
+            after = f"after {', '.join(step.parents[:6])}{', …' if len(step.parents) > 6 else ''}"
+            paper.row(
+                [*mark, (name, wide, "1"), (_does(summary, name), tools, "")], after if step.parents else step.name
+            )
+
+
+def _does(summary: PlanSummary, name: str) -> str:
+    step = summary.steps[name]
+    what = step.label or _KIND_WORDS.get(step.kind, step.kind)
+    if step.kind == "prompt":
+        what = f"{step.strategy or 'prompt'} {step.label}"
+    elif step.kind == "wait" and step.duration_ms is not None:
+        what = f"waits {step.duration_ms / 1000:g}s"
+    return f"{what} ×{step.loop}" if step.loop else what
+
+
+def _effects(paper: Paper, picture: Picture) -> None:
+    effects = picture.report.effects
+    if not effects:
+        paper.head("Effects", "none: every tool of this file is free of them")
+        return
+    paper.head("Effects")
+    wide = min(28, max(len(line.address) for line in effects))
+    tools = max(len(line.tool) for line in effects)
+    for line in effects[:40]:
+        colour = "33" if line.effects == "once" else ""
+        paper.row([(line.address, wide, ""), (line.tool, tools, ""), (line.effects, 10, colour)], line.rule)
+    if len(effects) > 40:
+        paper.row([], f"… {len(effects) - 40:,} more")
+    paper.head("Rules", "the narrowest that would do")
+    paper.lines.append("  permissions:")
+    paper.lines.append("    allow:")
+    paper.lines += [f"      - {as_json(rule).decode().strip()}" for rule in picture.report.rules]
+
+
+# --- as pictures -----------------------------------------------------------------------------------------------------
+
+
+def mermaid(summary: PlanSummary) -> str:
+    """A flow chart that GitHub and many editors draw."""
+    ids = {name: f"s{number}" for number, name in enumerate(summary.steps)}
+    lines = ["flowchart LR"]
+    for name, step in summary.steps.items():
+        about = f"<br/><small>{_html(_does(summary, name))}</small>" if step.label or step.kind != "tool" else ""
+        lines.append(f'  {ids[name]}["{_html(name)}{about}"]')
+    lines += [f"  {ids[parent]} --> {ids[child]}" for parent, child in summary.edges]
+    return "\n".join(lines) + "\n"
+
+
+def _html(text: str) -> str:
+    return re.sub(r"[^\w .:*/@+×-]", lambda found: f"#{ord(found[0])};", one_line(text))
+
+
+def dot(summary: PlanSummary) -> str:
+    """Graphviz."""
+    lines = [f"digraph {_quoted(summary.name)} {{", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
+    labels = {name: f"{name}\n{_does(summary, name)}" for name in summary.steps}
+    lines += [f"  {_quoted(name)} [label={_quoted(label)}];" for name, label in labels.items()]
+    lines += [f"  {_quoted(parent)} -> {_quoted(child)};" for parent, child in summary.edges]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    parts = [one_line(part).replace("\\", "\\\\").replace('"', '\\"') for part in text.split("\n")]
+    return '"' + "\\n".join(parts) + '"'
+
+
+# --- dry runs --------------------------------------------------------------------------------------------------------
+
+
+def routine_plan(architecture: ExecutionArchitecture, loaded: LoadedBundle) -> RoutinePlan:
+    """The plan of a sound routine.
+
+    Raises:
+        DefinitionError: With everything that is wrong.
+        InputError: It is a swarm.
+    """
+    from vrooli_cli.loading.bundle import refusal
+    from vrooli_cli.model.routine import Bundle
+
+    if not isinstance(loaded.bundle, Bundle):
+        raise InputError("this version cannot plan swarms yet")
+    problems = architecture.check(loaded)
+    if any(not problem.warning for problem in problems):
+        raise refusal(problems)
+    plan, _ = architecture.tier2.plan(loaded.bundle)
+    assert plan is not None, "a sound bundle has a plan"
+    return plan
+
+
+def print_dry_run(
+    call: Invocation, loaded: LoadedBundle, settings: Settings, format_: str, values: Mapping[str, Any]
+) -> int:
+    """What each step would do, on stdout."""
+    from vrooli_cli.cli.session import architecture_of
+    from vrooli_cli.tier2.dry import dry_run
+
+    async def planned() -> RoutinePlan:
+        async with architecture_of(call, loaded, settings) as architecture:
+            return routine_plan(architecture, loaded)
+
+    plan = asyncio.run(planned())
+    steps = dry_run(plan, values, call.environ)
+    stdout = Stdout(call)
+    if format_ == "text":
+        stdout.text(_dry_text(call, steps.values()))
+    elif format_ != "none":
+        wire = _dry_wire({path: step.wire() for path, step in steps.items()})
+        if format_ == "ndjson":
+            stdout.json({"v": 1, "seq": 1, "type": "result", **wire}, indent=None)
+        else:
+            stdout.document(wire, format_)
+    stdout.check()
+    return 0
+
+
+def _dry_text(call: Invocation, steps: Collection[DryStep]) -> str:
+    paper = Paper(call)
+    wide = min(32, max((len(step.address) for step in steps), default=0))
+    labels = min(16, max((len(_dry_label(step)) for step in steps), default=0))
+    for step in steps:
+        said = [step.reason] if step.reason else []
+        said += [f"{step.count:,} items"] if step.count is not None else []
+        said += [f"{name}: {one_line(value, 400)}" for name, value in step.parameters.items()]
+        colour = {"pending": "32", "skipped": "2", "unknown": "33"}[step.status]
+        paper.row(
+            [(step.status, 7, colour), (step.address, wide, "1"), (_dry_label(step), labels, "")], ", ".join(said)
+        )
+    return paper.text()
+
+
+def _dry_label(step: DryStep) -> str:
+    return step.label or _KIND_WORDS.get(step.kind, step.kind)
+
+
+def _dry_wire(steps: Mapping[str, Any]) -> dict[str, Any]:
+    """The ExecutionResult of a run that has not begun."""
+    from vrooli_cli.model.run import ExecutionError
+
+    wire = refusal_wire(ExecutionError(code="INTERNAL", message=""))
+    return {**wire, "success": True, "status": "pending", "error": None, "steps": dict(steps)}

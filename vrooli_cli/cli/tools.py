@@ -1,0 +1,252 @@
+"""``vrooli tools list``, ``show`` and ``call``: the registry at the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vrooli_cli.cli.complete import tools as tool_names
+from vrooli_cli.cli.console import Invocation, one_line
+from vrooli_cli.cli.help import VerbCommand, VerbGroup
+from vrooli_cli.cli.options import Debug, Json, one_of, positive_duration
+from vrooli_cli.errors import InputError, VrooliError, did_you_mean
+
+if TYPE_CHECKING:
+    from vrooli_cli.loading.project import Settings
+    from vrooli_cli.model.run import ExecutionResult
+    from vrooli_cli.tier3.registry import Tool
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+family = typer.Typer(
+    cls=VerbGroup,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=False,
+    help="List and show the tools, and call one.",
+)
+app.add_typer(family, name="tools")
+
+Output = Annotated[
+    str,
+    typer.Option("-o", "--output", metavar="FORMAT", parser=one_of("text", "json"), help="text (default) or json."),
+]
+ToolName = Annotated[str, typer.Argument(metavar="NAME", help="A tool's name.", autocompletion=tool_names)]
+
+
+@family.command("list", cls=VerbCommand)
+def list_tools(ctx: typer.Context, output: Output = "text", json: Json = False, debug: Debug = False) -> int:
+    """List the tools that a file may name."""
+    from vrooli_cli.cli.output import Stdout
+    from vrooli_cli.cli.session import registry
+
+    call: Invocation = ctx.obj
+    call.debug = debug
+    stdout, tools = Stdout(call), registry().get_all_tools()
+    if json or output == "json":
+        stdout.json([about(tool) for tool in tools])
+    else:
+        stdout.text(_table(call, tools))
+    stdout.check()
+    return 0
+
+
+def about(tool: Tool) -> dict[str, Any]:
+    """A tool in ``-o json``."""
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "effects": tool.effects,
+        "origin": tool.origin,
+        "parameters": dict(tool.schema),
+        **({"result": dict(tool.output_schema)} if tool.output_schema is not None else {}),
+        **({"credits": tool.credits} if tool.credits else {}),
+    }
+
+
+def _table(call: Invocation, tools: list[Tool]) -> str:
+    from vrooli_cli.cli.planned import Paper
+
+    paper = Paper(call)
+    wide = max((len(tool.name) for tool in tools), default=0)
+    for tool in tools:
+        first = (tool.description.strip().splitlines() or [""])[0]
+        paper.row([(tool.name, wide, "1"), (tool.effects, 10, "33" if tool.effects == "once" else "2")], first, "")
+    return paper.text()
+
+
+@family.command("show", cls=VerbCommand)
+def show(ctx: typer.Context, name: ToolName, output: Output = "text", json: Json = False, debug: Debug = False) -> int:
+    """Show a tool's description, parameters, effects and origin."""
+    from vrooli_cli.cli.output import Stdout
+
+    call: Invocation = ctx.obj
+    call.debug = debug
+    stdout, tool = Stdout(call), _tool(name)
+    if json or output == "json":
+        stdout.json(about(tool))
+    else:
+        stdout.text(_page(call, tool))
+    stdout.check()
+    return 0
+
+
+def _tool(name: str) -> Tool:
+    from vrooli_cli.cli.session import registry
+
+    known = registry()
+    tool = known.get_tool(name)
+    if tool is None:
+        hint = did_you_mean(name, [one.name for one in known]) or "`vrooli tools list` shows them"
+        raise VrooliError(f"there is no tool {name!r}; {hint}", code="TOOL_NOT_FOUND")
+    return tool
+
+
+def _page(call: Invocation, tool: Tool) -> str:
+    from vrooli_cli.cli.planned import Paper
+
+    paper = Paper(call)
+    paper.head(tool.name, f"{tool.effects} · from {tool.origin}")
+    for line in tool.description.strip().splitlines():
+        paper.row([], line, "")
+    if tool.parameters:
+        paper.head("Parameters")
+    wide = max((len(parameter.name) for parameter in tool.parameters), default=0)
+    kinds = min(24, max((len(parameter.type) for parameter in tool.parameters), default=0))
+    for parameter in tool.parameters:
+        need = "required  " if parameter.required else ""
+        cells = [(parameter.name, wide, "1"), (parameter.type, kinds, "36")]
+        paper.row(cells, need + _more(tool, parameter.name, parameter.description), "")
+    paper.head("JSON Schema", f"vrooli tools show {tool.name} --json")
+    return paper.text()
+
+
+def _more(tool: Tool, name: str, description: str) -> str:
+    schema = tool.schema.get("properties", {}).get(name, {})
+    words = [description.strip().rstrip(".")]
+    if isinstance(schema, dict) and "enum" in schema:
+        words.append(f"one of {', '.join(one_line(word) for word in schema['enum'])}")
+    if isinstance(schema, dict) and "default" in schema:
+        words.append(f"default {one_line(schema['default'])}")
+    return "; ".join(word for word in words if word)
+
+
+@family.command("call", cls=VerbCommand)
+def call_tool(
+    ctx: typer.Context,
+    name: ToolName,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; =@FILE takes a file's content."),
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o", "--output", metavar="FORMAT", parser=one_of("text", "json", "yaml"), help="text, json or yaml."
+        ),
+    ] = "text",
+    json: Json = False,
+    timeout: Annotated[
+        int | None, typer.Option(metavar="D", parser=positive_duration, help="The call's time: 30s.")
+    ] = None,
+    allow: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Allow only what matches.")] = None,
+    deny: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Deny what matches.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Grant every ask.")] = False,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Never prompt.")] = False,
+    debug: Debug = False,
+) -> int:
+    """Call one tool, once, through the same gate as a step; its result is on stdout.
+
+    A value is read as JSON where the parameter is no text: -p 'rows=[{"a": 1}]'.
+    """
+    from vrooli_cli.cli.session import command_line_rules, settings_of
+
+    call: Invocation = ctx.obj
+    call.debug = debug
+    settings = settings_of(call, timeout_ms=timeout, yes=yes, no_input=no_input)
+    values = _parameters(_tool(name), parameters or [])
+    rules = command_line_rules(allow or (), deny or ())
+    result = asyncio.run(_called(call, settings, name, values, rules))
+    return _answer(call, result, "json" if json else output)
+
+
+def _parameters(tool: Tool, texts: list[str]) -> dict[str, Any]:
+    """The parameters, converted to what the schema says.
+
+    Raises:
+        InputError: One is unknown, or cannot be converted; a line each.
+    """
+    from vrooli_cli.cli.session import pairs
+    from vrooli_cli.loading.inputs import resolve_inputs
+    from vrooli_cli.model.routine import Input
+
+    properties = tool.schema.get("properties", {})
+    required = set(tool.schema.get("required", ()))
+    given = pairs(texts, "-p")
+    if not properties or tool.schema.get("additionalProperties") is not False:
+        properties = {**{name: {} for name in given}, **properties}
+    declared = {
+        key: Input(key, schema if isinstance(schema, dict) else {}, required=key in required)
+        for key, schema in properties.items()
+    }
+    try:
+        values = resolve_inputs(declared, given)
+    except InputError as error:
+        text = error.message.replace("input ", "parameter ").replace("inputs", "parameters").replace("-i ", "-p ")
+        raise InputError(text) from None
+    return {key: value for key, value in values.items() if key in given}
+
+
+async def _called(
+    call: Invocation, settings: Settings, name: str, parameters: dict[str, Any], permissions: Any
+) -> ExecutionResult:
+    from vrooli_cli.architecture import ExecutionArchitecture
+    from vrooli_cli.cli.session import approver_of
+    from vrooli_cli.cli.signals import Signals
+    from vrooli_cli.loading.project import load_project
+    from vrooli_cli.model.run import ExecutionOptions, ResourceAllocation, StepExecutionInput, TierExecutionRequest
+
+    architecture = ExecutionArchitecture(
+        settings,
+        project=load_project(),
+        approver=approver_of(settings),
+        permissions=permissions,
+        environ=call.environ,
+    )
+    async with architecture:
+        context = architecture.context()
+        request = TierExecutionRequest(
+            context=context,
+            input=StepExecutionInput(step_id="call", tool_name=name, parameters=parameters),
+            allocation=ResourceAllocation(max_duration_ms=settings.timeout_ms),
+            options=ExecutionOptions(timeout_ms=settings.timeout_ms),
+        )
+        working = asyncio.ensure_future(architecture.tier3.execute(request))
+        signals = Signals(working.cancel, architecture.host.processes.kill_all)
+        with signals:
+            try:
+                return await working
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None
+
+
+def _answer(call: Invocation, result: ExecutionResult, format_: str) -> int:
+    from vrooli_cli.cli.output import Stdout, outputs_text
+    from vrooli_cli.errors import exit_code
+
+    stdout = Stdout(call)
+    if result.error is not None:
+        from vrooli_cli.cli.console import Console
+
+        tail = str(result.error.context.get("stderr") or "").strip()
+        Console(call).error(f"{result.error.code}: {result.error.message}" + (f"\n{tail[-2000:]}" if tail else ""))
+        return exit_code(result.error.code, ran=result.error.code != "PARAMETER_INVALID")
+    if format_ == "text":
+        value = result.result
+        many = isinstance(value, dict) and len(value) > 1
+        stdout.text(outputs_text(True, value if many else {"result": value}))
+    else:
+        stdout.document(result.result, format_)
+    stdout.check()
+    return 0
