@@ -11,26 +11,27 @@ Nothing here decides anything; it makes things and hands them down.
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vrooli_cli.bus import EventBus
-from vrooli_cli.errors import DefinitionError, Problem
+from vrooli_cli.bus import Channel, EventBus, replay
+from vrooli_cli.errors import DefinitionError, InputError, Problem
 from vrooli_cli.gate import Approver, Gate, Policy
 from vrooli_cli.gate import check as check_permissions
 from vrooli_cli.journal import open_store
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.ledger import Account, ResourceTracker
-from vrooli_cli.loading.bundle import LoadedBundle, refusal
+from vrooli_cli.loading.bundle import LoadedBundle, load_stored, refusal
 from vrooli_cli.loading.inputs import resolve_secrets
 from vrooli_cli.loading.project import NO_PROJECT, Project, Settings
 from vrooli_cli.model.clock import Clock, Ids, RandomIds, SystemClock
-from vrooli_cli.model.events import ApprovalGranted, EventMetadata
+from vrooli_cli.model.events import ApprovalGranted, EventMetadata, ExecutionEvent
 from vrooli_cli.model.routine import Bundle, Permissions, Routine
 from vrooli_cli.model.run import (
     ExecutionContext,
@@ -40,10 +41,13 @@ from vrooli_cli.model.run import (
     RoutineExecutionInput,
     TierExecutionRequest,
 )
-from vrooli_cli.model.store import RunRecord, Store
+from vrooli_cli.model.store import Lease, RunRecord, Store
+from vrooli_cli.model.swarm import SwarmBundle
+from vrooli_cli.model.version import VROOLI
 from vrooli_cli.tier2.context import RunContext
+from vrooli_cli.tier2.machine import Answered, Resumed
 from vrooli_cli.tier2.plan import RoutinePlan
-from vrooli_cli.tier2.tier import Opened, Opening, PreparedRun, RunOptions, RunStateMachine
+from vrooli_cli.tier2.tier import Opened, Opening, PreparedRun, RunOptions, RunStateMachine, answer_in
 from vrooli_cli.tier3.box import default_tools
 from vrooli_cli.tier3.executor import UnifiedExecutor
 from vrooli_cli.tier3.host import LocalHost
@@ -54,6 +58,15 @@ from vrooli_cli.tier3.strategies import StrategyFactory
 
 DEFAULT_CREDITS = 1_000_000
 DEFAULT_CONCURRENCY = 8
+
+
+@dataclass(slots=True)
+class _Life:
+    """Where a run that goes on stands in the journal."""
+
+    key: int
+    next_seq: int
+    lease: Lease
 
 
 class ExecutionArchitecture:
@@ -107,6 +120,7 @@ class ExecutionArchitecture:
         self._approver = approver
         self._permissions = permissions or Permissions()
         self._ai = ai
+        self._earlier: dict[str, _Life] = {}
         strategies = StrategyFactory(self.tools, ai)
         self.tier3 = UnifiedExecutor(
             self.tools, strategies, self.tracker, self.event_bus, scopes=self._scope_of_request
@@ -150,6 +164,97 @@ class ExecutionArchitecture:
             options=ExecutionOptions(timeout_ms=self.settings.timeout_ms),
         )
         return self.tier2.prepare(request, options, plan=plan)
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        loaded: LoadedBundle | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        assume: Mapping[str, str] | None = None,
+        options: RunOptions | None = None,
+    ) -> PreparedRun:
+        """A run that goes on under its own id and recorded definition; it has only to be started.
+
+        Args:
+            run_id: An id, a unique prefix, or ``last``.
+            loaded: The recorded definition, if the caller has loaded it already.
+            inputs: Its secret inputs, which are never stored; those with ``env`` are read again by themselves.
+            assume: Step → ``done``, ``failed`` or ``rerun``, for steps whose outcome is unknown.
+            options: How to run now.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            DefinitionError: Its definition is not recorded, or this version does not take it any more.
+            InputError: It is at work, has completed, or needs an input.
+            StoreError: Its log cannot be read.
+        """
+        key, record = self.store.find(run_id)
+        lease = self._lease(record.id)
+        try:
+            return self._resumed(key, record, lease, loaded, inputs or {}, assume or {}, options)
+        except BaseException:
+            lease.release()
+            raise
+        finally:
+            self._earlier.pop(record.id, None)
+
+    def _lease(self, run_id: str) -> Lease:
+        lease = self.store.lease(run_id)
+        if lease is None:
+            raise InputError(f"the run {run_id!r} is at work; `vrooli runs logs -f {run_id}` shows what it does")
+        return lease
+
+    def _resumed(
+        self,
+        key: int,
+        record: RunRecord,
+        lease: Lease,
+        loaded: LoadedBundle | None,
+        inputs: Mapping[str, Any],
+        assume: Mapping[str, str],
+        options: RunOptions | None,
+    ) -> PreparedRun:
+        if record.status == "completed":
+            raise InputError(f"the run {record.id!r} has completed; nothing is left to do")
+        loaded = loaded or load_stored(record.definition or {})
+        plan, problems = self._plan(loaded)
+        if plan is None:
+            raise refusal(problems)
+        routine = plan.routine
+        options = options or RunOptions(settings=record.settings or {})
+        options = replace(options, environ=options.environ or self._environ)
+        masker = Masker(self._known_secrets(loaded.bundle, inputs, options.environ))
+        log = list(replay(self.store, key, masker=masker, whole=True))
+        given = {**_unsealed(record.inputs or {}, masker), **inputs}
+        request = TierExecutionRequest(
+            context=ExecutionContext.model_validate(record.context or {"execution_id": record.id}),
+            input=RoutineExecutionInput(routine_id=routine.name, parameters=given, bundle=loaded.bundle),
+            allocation=self.allocation(routine),
+            options=ExecutionOptions(timeout_ms=self.settings.timeout_ms),
+        )
+        self._earlier[record.id] = _Life(key, log[-1].seq + 1 if log else 1, lease)
+        facts = [(event.fact, _ns(event)) for event in log if event.fact is not None]
+        resumed = Resumed(self.clock.now_ns(), dict(assume), self._answers(key)) if facts else None
+        return self.tier2.prepare(request, options, plan=plan, log=facts, resumed=resumed)
+
+    def _answers(self, key: int) -> dict[str, Answered]:
+        """What was answered while nobody worked on the run."""
+        now = self.clock.now_ns()
+        answers = [answer for command in self.store.take(key) if (answer := answer_in(command, now)) is not None]
+        return {answer.address: answer for answer in answers}
+
+    def _known_secrets(
+        self, bundle: Bundle | SwarmBundle, inputs: Mapping[str, Any], environ: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Every secret that is there before the inputs of a resumed run have been checked."""
+        found = self._declared_secrets(bundle, environ)
+        declared = bundle.routine.inputs if isinstance(bundle, Bundle) else bundle.swarm.inputs
+        for name, one in declared.items():
+            value = inputs.get(name) or environ.get(one.env or "")
+            if one.secret and isinstance(value, str) and value:
+                found[name] = value
+        return found
 
     def context(self, run_id: str | None = None) -> ExecutionContext:
         """A fresh context: who runs, when, and under which id."""
@@ -211,33 +316,66 @@ class ExecutionArchitecture:
         secrets = self._secrets(opening)
         masker = Masker(secrets) if secrets else None
         metadata = EventMetadata(context.correlation_id, context.user_id, context.swarm_id)
-        channel = self.event_bus.open(self._record(opening), metadata, masker=masker)
-        work = _WorkFolder(context.execution_id)
-        if any("work_dir" in text for text in opening.bundle.texts.values()):
-            work.path()
-        scope = self._scope(opening, channel.publish, work)
+        channel, lease = self._channel(opening, metadata, masker)
+        try:
+            work = _WorkFolder(context.execution_id)
+            if any("work_dir" in text for text in opening.bundle.texts.values()):
+                work.path()
+            scope = self._scope(opening, channel.publish, work)
+        except BaseException:
+            lease.release()
+            raise
         scope.synced = channel.synced
         scope.masker = masker
         scope.secrets = secrets
 
         async def close(result: ExecutionResult) -> None:
-            await self._close_run(opening, channel, work, result)
+            try:
+                await self._close_run(opening, channel, work, result)
+            finally:
+                lease.release()
 
-        return Opened(channel=channel, scope=scope, narrow=self._narrowed, close=close, work_dir=work.place)
+        return Opened(
+            channel=channel,
+            scope=scope,
+            narrow=self._narrowed,
+            close=close,
+            work_dir=work.place,
+            commands=lambda: self.store.take(channel.key),
+        )
+
+    def _channel(self, opening: Opening, metadata: EventMetadata, masker: Masker | None) -> tuple[Channel, Lease]:
+        """The stream of a run, and the right to work on it."""
+        record = self._record(opening, masker)
+        life = self._earlier.get(record.id)
+        if life is None:
+            lease = self._lease(record.id)
+            try:
+                return self.event_bus.open(record, metadata, masker=masker), lease
+            except BaseException:
+                lease.release()
+                raise
+        channel = self.event_bus.open(record, metadata, masker=masker, key=life.key, next_seq=life.next_seq)
+        self.store.update_run(life.key, status="running", ended_ns=None, error_code=None, settings=record.settings)
+        return channel, life.lease
+
+    def _declared_secrets(self, bundle: Bundle | SwarmBundle, environ: Mapping[str, str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for routine in bundle.routines.values():
+            values, _ = resolve_secrets(routine.secrets, environ)
+            found.update(values)
+        return found
 
     def _secrets(self, opening: Opening) -> dict[str, str]:
         """Every value that must not leave the process: declared secrets, and inputs marked ``secret``."""
-        found: dict[str, str] = {}
-        for routine in opening.bundle.routines.values():
-            values, _ = resolve_secrets(routine.secrets, opening.options.environ)
-            found.update(values)
+        found = self._declared_secrets(opening.bundle, opening.options.environ)
         for name, declared in opening.bundle.routine.inputs.items():
             value = opening.inputs.get(name)
             if declared.secret and isinstance(value, str) and value:
                 found[name] = value
         return found
 
-    def _record(self, opening: Opening) -> RunRecord:
+    def _record(self, opening: Opening, masker: Masker | None) -> RunRecord:
         context, routine = opening.context, opening.bundle.routine
         secret = {name for name, declared in routine.inputs.items() if declared.secret}
         return RunRecord(
@@ -248,9 +386,9 @@ class ExecutionArchitecture:
             started_ns=self.clock.now_ns(),
             parent=context.parent_execution_id,
             user=context.user_id,
-            definition={"main": opening.bundle.main, "texts": dict(opening.bundle.texts)},
-            inputs={name: value for name, value in opening.inputs.items() if name not in secret},
-            settings=dict(opening.options.settings),
+            definition={"texts": dict(opening.bundle.texts), **opening.bundle.origin},
+            inputs=_sealed({name: value for name, value in opening.inputs.items() if name not in secret}, masker),
+            settings={**opening.options.settings, "folder": self._folder, "vrooli": VROOLI},
             context=context.model_dump(mode="json"),
         )
 
@@ -261,7 +399,8 @@ class ExecutionArchitecture:
         for fact, _ in opening.log:
             if isinstance(fact, ApprovalGranted) and fact.digest:
                 gate.grant(fact.execution_id, fact.step_id, fact.digest)
-        account.restore(fact for fact, _ in opening.log)
+        for lost in account.restore(fact for fact, _ in opening.log):
+            emit(lost)
         memory = MemoryMeter(allocation.max_memory_mb, emit=emit, execution_id=context.execution_id)
         return Scope(
             execution_id=context.execution_id,
@@ -377,6 +516,22 @@ class ExecutionArchitecture:
         from datetime import UTC, datetime
 
         return datetime.fromtimestamp(self.clock.now_ns() / 1e9, UTC)
+
+
+def _sealed(values: Mapping[str, Any], masker: Masker | None) -> Mapping[str, Any]:
+    """Inputs as the history keeps them: a secret that stands in another input is a sentinel there."""
+    return values if masker is None else dict(json.loads(masker.seal(json.dumps(values, default=str).encode())))
+
+
+def _unsealed(values: Mapping[str, Any], masker: Masker) -> Mapping[str, Any]:
+    return dict(json.loads(masker.unseal(json.dumps(values).encode()))) if masker else values
+
+
+def _ns(event: ExecutionEvent) -> int:
+    """When it happened; exact, unlike ``timestamp()``."""
+    from datetime import UTC, datetime, timedelta
+
+    return (event.timestamp - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
 class _WorkFolder:

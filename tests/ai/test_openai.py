@@ -33,7 +33,6 @@ async def asked(*plan: Behaviour, limit: int | None = None, **model: Any) -> Asy
     async with endpoint(*plan) as server:
         definition = {"model": "m", "base_url": server.url, "price": PRICE, **model}
         manager = AIServiceManager(service, environ={"KEY": "sk-123456", "OPENAI_API_KEY": "sk-ambient"})
-        manager._is_live = True
         yield Desk(manager.bind({"default": definition}), limit=limit), server
         await service.aclose()
 
@@ -343,5 +342,5 @@ async def test_a_hundred_parallel_calls_against_ten_at_once_all_succeed_without_
         took = asyncio.get_running_loop().time() - begun
     assert all(one.error is None for one in done) and not early
     assert len(server.requests) <= 110
-    assert took < 1.0 / 0.4  # 10 rounds of 0.1 s; the limit of 80 % is held in virtual time, the machine is shared here
+    assert took < 6.0  # 10 rounds of 0.1 s; that 80 % of the limit are reached is held in virtual time (test_governor)
     assert desk.account.settled == sum(given + 2 * made for given, made in server.books) == 100 * 20

@@ -25,6 +25,7 @@ class Invocation:
     Attributes:
         verb: The verb's name, once it is known.
         masker: Hides the run's secrets in whatever is still printed or written, once a run is prepared.
+        wrote: True once something was written to stdout.
     """
 
     argv: Sequence[str]
@@ -32,6 +33,7 @@ class Invocation:
     verb: str = ""
     debug: bool = False
     masker: Masker | None = None
+    wrote: bool = False
 
     def option(self, *names: str) -> str | None:
         """The value that an option was given, read from the raw arguments: for errors before they were understood."""

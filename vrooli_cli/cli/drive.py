@@ -144,7 +144,7 @@ async def drive(
         view.restore()
         raise
     wire = _wire(stdout, result)
-    await view.stop(wire, hint=_hint(result, wire, how))
+    await view.stop(_shown_last(wire, prepared, how), hint=_hint(result, wire, how))
     lost = copies.end(stdout.masked(result_line(wire, prepared.channel.next_seq)))
     ended = _Ended(call, loaded, prepared, how, result, wire)
     ended.tell(lost)
@@ -167,9 +167,14 @@ def _wire(stdout: Stdout, result: ExecutionResult) -> dict[str, Any]:
     wire = result.wire()
     for step in wire["steps"].values():
         _shorten(step)
-    if stdout.masked(b"") is not None and stdout._call.masker is not None:
-        wire = json.loads(stdout.masked(as_json(wire)))
-    return wire
+    plain: dict[str, Any] = json.loads(stdout.masked(as_json(wire)))
+    return plain
+
+
+def _shown_last(wire: dict[str, Any], prepared: PreparedRun, how: How) -> dict[str, Any]:
+    """What the summary is made of: without the outputs, where the terminal shows them right below it anyway."""
+    printed = how.format == "text" and prepared.plan.routine.outputs is not None
+    return {**wire, "result": None} if printed and sys.stdout.isatty() else wire
 
 
 def _shorten(step: dict[str, Any]) -> None:
@@ -224,9 +229,9 @@ class _Ended:
         """What the view does not say."""
         console, error = Console(self.call), self.wire["error"]
         if self.how.view == "none" and not self.result.success:
-            if error is not None:
-                step = f"{error['step']}: " if error.get("step") else ""
-                console.error(f"{step}{error['code']}: {error['message']}")
+            step = f"{error['step']}: " if error is not None and error.get("step") else ""
+            status = self.result.status.value
+            console.error(f"{step}{error['code']}: {error['message']}" if error is not None else f"the run is {status}")
             for command in commands(self.result, self.wire, self.how):
                 console.say(f"  {command}")
         if self.result.status is ExecutionStatus.SUSPENDED and not self.how.kept:

@@ -41,6 +41,7 @@ class Stdout:
     def write(self, data: bytes) -> None:
         """All of it, or nothing more ever."""
         with self._turn:
+            self._call.wrote = self._call.wrote or bool(data)
             left = memoryview(data)
             while left and not self.gone:
                 left = left[self._some(left) :]

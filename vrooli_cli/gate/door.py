@@ -17,6 +17,7 @@ from vrooli_cli.errors import ToolError, VrooliError
 from vrooli_cli.gate.action import Action, ToolTraits
 from vrooli_cli.gate.policy import Policy, Verdict, judge_strategy, strictest
 from vrooli_cli.gate.report import suggested_rule
+from vrooli_cli.language.shell import told
 from vrooli_cli.model.events import (
     ApprovalDenied,
     ApprovalGranted,
@@ -450,7 +451,8 @@ def _guard_denies(guard: Guard, reason: str) -> Verdict:
 def digest_of(tool: str, parameters: Mapping[str, Any]) -> str:
     """What a grant is bound to: sha256 over the tool and its rendered parameters."""
     try:
-        text = json.dumps([tool, parameters], sort_keys=True, ensure_ascii=False, default=repr)
+        shown = {name: told(value) for name, value in parameters.items()}
+        text = json.dumps([tool, shown], sort_keys=True, ensure_ascii=False, default=repr)
     except (TypeError, ValueError, RecursionError):
         text = repr((tool, parameters))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from posixpath import basename
+from shlex import quote
 from typing import Any
 
 from vrooli_cli.errors import ExpressionError, Pointer, Problem
@@ -33,18 +34,28 @@ class RenderedScript(str):
     """The text for ``sh -c``, with the variables that must be in its environment.
 
     It is a ``str`` (so a schema that wants text takes it) that holds no value; the values are in :attr:`environment`.
+
+    Attributes:
+        told: The command as people read it, in questions and events: as written, with quoted values for the holes.
     """
 
     environment: Mapping[str, str]
+    told: str
 
-    def __new__(cls, text: str, environment: Mapping[str, str]) -> RenderedScript:
+    def __new__(cls, text: str, environment: Mapping[str, str], told: str = "") -> RenderedScript:
         """The script and its variables."""
         made = super().__new__(cls, text)
         made.environment = dict(environment)
+        made.told = told or text
         return made
 
-    def __getnewargs__(self) -> tuple[str, Mapping[str, str]]:  # type: ignore[override]
-        return str(self), self.environment
+    def __getnewargs__(self) -> tuple[str, Mapping[str, str], str]:  # type: ignore[override]
+        return str(self), self.environment, self.told
+
+
+def told(value: Any) -> Any:
+    """A value as people, digests and events see it: a rendered script with its values, anything else as it is."""
+    return value.told if type(value) is RenderedScript else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +86,15 @@ class ShellCommand:
                 text or is larger than the kernel lets one string be.
         """
         out: list[str] = []
+        shown: list[str] = []
         environment: dict[str, str] = {}
         for part in self.parts:
             if isinstance(part, str):
                 out.append(part)
+                shown.append(part)
                 continue
             text = _checked(part.expression, text_of(part.expression.evaluate(names)))
+            shown.append(text if part.expression.raw else quote(text))
             if part.expression.raw:
                 out.append(text)
                 continue
@@ -92,7 +106,7 @@ class ShellCommand:
         script = _prologue(len(environment)) + "".join(out)
         if len(script.encode("utf-8", "surrogatepass")) >= MAX_STRING:
             raise _invalid(f"the command is longer than {MAX_STRING // 1024} KiB; put the script into a file")
-        return RenderedScript(script, environment)
+        return RenderedScript(script, environment, "".join(shown))
 
 
 def _prologue(count: int) -> str:

@@ -68,7 +68,7 @@ Emit = Callable[[Event], None]
 
 @fact("tier2/routine/started")
 class RoutineStarted(Event):
-    """A routine run began, the root one or a child; ``started_ns`` is what ``run.started_at`` says, also after a resume."""
+    """A routine run began, the root one or a child; ``started_ns`` is what ``run.started_at`` says, in every life."""
 
     routine: str
     step_count: int

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from vrooli_cli.errors import ExpressionError, IllegalMove, InputError, VrooliError
 from vrooli_cli.language.expressions import Value
+from vrooli_cli.language.shell import told
 from vrooli_cli.model import events as e
 from vrooli_cli.model.clock import child_id
 from vrooli_cli.model.routine import Approval
@@ -959,7 +960,7 @@ class RunMachine(RunState):
         parts: dict[str, Any] = {}
         names = self.names(node)
         if plan.parameters is not None:
-            parts["parameters"] = plan.parameters.render(names)
+            parts["parameters"] = {name: told(one) for name, one in plan.parameters.render(names).items()}
         for name, value in plan.prompt:
             parts[name] = value.evaluate(names)
         shown = json.dumps(parts, default=str, ensure_ascii=False, sort_keys=True)

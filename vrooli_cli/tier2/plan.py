@@ -46,7 +46,7 @@ _KINDS: dict[type, Kind] = {
 
 
 class _Bound(NamedTuple):
-    """An expression for the tool: its text, the names and steps of the run that it uses, the ids with ``-`` among them."""
+    """An expression for the tool: its text, the names and steps of the run that it uses, and the ids with ``-``."""
 
     text: str
     names: tuple[str, ...]

@@ -45,7 +45,7 @@ from vrooli_cli.tier2.machine import (
     TimerKey,
 )
 from vrooli_cli.tier2.state import Frame, Node
-from vrooli_cli.tier3.scope import Outcome, Scope, StepCall, StepRunner
+from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
 
 RESULT_LIMIT = 64 * 1024
 """A step's result above this many characters of JSON is left out of the ExecutionResult (spec cli.md)."""
@@ -175,7 +175,7 @@ class RunShell:
         task = self._tasks.get(order.address)
         if task is not None:
             self._stopped.add(order.address)
-            task.cancel()
+            task.cancel(STOP)
 
     def _set_timer(self, order: SetTimer) -> None:
         self._clear_timer(ClearTimer(order.key))

@@ -6,12 +6,13 @@ started, so that a view, files and signals can be attached to it first.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from vrooli_cli.bus import Channel
-from vrooli_cli.errors import DefinitionError, Problem, VrooliError
+from vrooli_cli.errors import DefinitionError, Problem, StoreError, VrooliError
 from vrooli_cli.ledger import ResourceTracker
 from vrooli_cli.loading.bundle import bundle_of_workflow
 from vrooli_cli.model.events import Event
@@ -27,11 +28,14 @@ from vrooli_cli.model.run import (
     TierExecutionRequest,
 )
 from vrooli_cli.tier2.context import BlackboardManager, RunContext, check_inputs
-from vrooli_cli.tier2.machine import MachineOptions, Resumed, RunMachine, RunStarted, Stimulus
+from vrooli_cli.tier2.machine import Answered, MachineOptions, Resumed, RunMachine, RunStarted, Stimulus
 from vrooli_cli.tier2.plan import DependencyResolver, RoutinePlan, summarise
 from vrooli_cli.tier2.run import RunShell, result_of
 from vrooli_cli.tier3.registry import ToolRegistry
 from vrooli_cli.tier3.scope import Scope, StepRunner
+
+INBOX_SECONDS: Final = 1.0
+"""How often a run looks for what other processes ask of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,7 @@ class Opened:
 
     Attributes:
         narrow: Makes the scope of a child run from its parent's.
+        commands: What other processes have left for this run since the last look; None when nobody can.
         close: Writes the run's end into the history and lets go of everything; the last thing that happens.
     """
 
@@ -83,6 +88,7 @@ class Opened:
     narrow: Callable[[RunContext, Scope], Scope]
     close: Callable[[ExecutionResult], Any]
     work_dir: str = ""
+    commands: Callable[[], Sequence[Mapping[str, Any]]] | None = None
 
 
 class PreparedRun:
@@ -137,10 +143,13 @@ class PreparedRun:
         await self._tracker.start_tracking(
             self.run_id, self._allocation, account=self.scope.account, cancel=lambda: self.cancel("user")
         )
+        inbox = asyncio.create_task(self._listen(), name=f"inbox:{self.run_id}")
         try:
             await self.shell.run(self._first or RunStarted(clock.now_ns()))
         except* Exception as bugs:
             self.bug = bugs.exceptions[0]
+        finally:
+            inbox.cancel()
         result = self._result()
         try:
             await self._opened.close(result)
@@ -149,6 +158,23 @@ class PreparedRun:
         self._tracker.set_status(self.run_id, result.status)
         await self._tracker.stop_tracking(self.run_id)
         return result
+
+    async def _listen(self) -> None:
+        """Does what other processes ask of this run: answers of approvals, a cancel."""
+        while self._opened.commands is not None:
+            await asyncio.sleep(INBOX_SECONDS)
+            try:
+                commands = self._opened.commands()
+            except StoreError:  # whoever needs the store is told by the channel
+                continue
+            for command in commands:
+                self._obey(command)
+
+    def _obey(self, command: Mapping[str, Any]) -> None:
+        if command.get("do") == "cancel":
+            self.cancel("user")
+        elif (given := answer_in(command, self.scope.clock.now_ns())) is not None:
+            self.shell.tell(given)
 
     def _result(self) -> ExecutionResult:
         machine = self.machine
@@ -170,6 +196,14 @@ class PreparedRun:
 def _failed(result: ExecutionResult, error: ExecutionError) -> ExecutionResult:
     changes = {"success": False, "status": ExecutionStatus.FAILED, "error": error, "result": None}
     return result.model_copy(update=changes)
+
+
+def answer_in(command: Mapping[str, Any], now: int) -> Answered | None:
+    """The answer that a command of the inbox is: ``{"do": "approve" or "reject", "step": …, "by": …}``."""
+    if command.get("do") not in ("approve", "reject"):
+        return None
+    approved = command["do"] == "approve"
+    return Answered(now, str(command.get("step", "")), approved, str(command.get("by", "")), command.get("comment"))
 
 
 class RunStateMachine:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from vrooli_cli.errors import DefinitionError, Problem, ToolError, VrooliError, did_you_mean
 from vrooli_cli.gate import Action, Admission, ToolTraits, traits_of
 from vrooli_cli.language.schema import Schema, Violation, compile_schema
+from vrooli_cli.language.shell import told
 from vrooli_cli.model.events import Event
 from vrooli_cli.model.run import EFFECTS_ORDER, Effects
 from vrooli_cli.tier3.processes import Command, Finished
@@ -227,7 +228,8 @@ class Tool:
     def plain(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The parameters as schema, gate and log see them: an expression that the tool evaluates becomes its text."""
         if not self.expressions:
-            return params
+            command = params.get("command")
+            return params if command is told(command) else {**params, "command": told(command)}
         return {key: _text_form(value) if key in self.expressions else value for key, value in params.items()}
 
     def validate(self, params: Mapping[str, Any]) -> None:

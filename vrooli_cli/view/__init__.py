@@ -18,6 +18,7 @@ _DOOR = {
     "picture": "pick",
     "draw": "frame",
     "Look": "frame",
+    "Line": "line",
     "final_summary": "summary",
     "record_svg": "record",
 }

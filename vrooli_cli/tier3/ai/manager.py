@@ -8,6 +8,7 @@ from typing import Any
 
 from vrooli_cli.errors import Pointer, Problem, VrooliError
 from vrooli_cli.tier3.ai.governor import Governor
+from vrooli_cli.tier3.ai.live import LiveService
 from vrooli_cli.tier3.ai.models import Models, Target
 from vrooli_cli.tier3.ai.remembered import Cassette, Memo, Remembered
 from vrooli_cli.tier3.ai.service import MAX_TOKENS, AIReply, AIRequest, AIService, Caller
@@ -38,7 +39,7 @@ class AIServiceManager:
         governor: Governor | None = None,
     ) -> None:
         self._service = service
-        self._is_live = service is None
+        self._is_live = service is None or isinstance(service, LiveService)
         self._environ = environ if environ is not None else {}
         self._model = model
         self._allow_unpriced = allow_unpriced

@@ -1,0 +1,450 @@
+"""The log of a run, folded for people: one pass over its lines, no plan, no definition and no secrets needed.
+
+The machine's own fold (:mod:`vrooli_cli.tier2.evolve`) knows more and must be exact; this one is told by any version's
+log, by swarms too, and says what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic_core import from_json
+
+from vrooli_cli.errors import StoreError
+from vrooli_cli.language.masking import show
+from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory, around_of
+from vrooli_cli.model.run import (
+    ExecutionContext,
+    ExecutionError,
+    ExecutionResult,
+    ExecutionStatus,
+    ResourceUsage,
+    StepResult,
+    StepStatus,
+)
+from vrooli_cli.model.store import RunRecord, Store
+
+RESULT_LIMIT = 64 * 1024
+INTERRUPTED = "INTERRUPTED"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Wire = Mapping[str, Any]
+
+
+def events(store: Store, key: int, first: int = 1) -> Iterator[dict[str, Any]]:
+    """The stored events of a run as people may see them, from number ``first`` on."""
+    for line in store.read(key, first):
+        yield decode(show(line))
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """One line of the log as data."""
+    try:
+        found: dict[str, Any] = from_json(line, cache_strings="keys")
+    except ValueError:  # nested more than 200 deep
+        from json import loads
+
+        found = loads(line)
+    return found
+
+
+def time_of(event: Wire) -> int:
+    """When it happened, nanoseconds since 1970."""
+    return (datetime.fromisoformat(event["timestamp"]) - _EPOCH) // _MICROSECOND * 1000
+
+
+def history_of(store: Store, run_id: str) -> RunHistory:
+    """A run with all that its log says.
+
+    Raises:
+        UnknownRunError: There is no such run.
+        StoreError: The log cannot be read.
+    """
+    key, record = store.find(run_id)
+    return fold(key, record, events(store, key))
+
+
+def fold(key: int, record: RunRecord, lines: Iterable[Wire]) -> RunHistory:
+    """The history that these events tell."""
+    history = RunHistory(key, record, inputs=record.inputs, began_ns=record.started_ns, last_ns=record.started_ns)
+    folder = _Folder(history)
+    for event in lines:
+        folder.apply(event)
+    folder.close()
+    return history
+
+
+class _Folder:
+    """Applies events to a history."""
+
+    def __init__(self, history: RunHistory) -> None:
+        self._run = history
+        self._life_began = history.began_ns
+        self._open: dict[str, Span] = {}
+        self._asked: dict[tuple[str, int, int], Any] = {}
+        self._reserved: dict[str, int] = {}
+        self._agents: dict[str, str] = {}
+        self._now = history.began_ns
+
+    def apply(self, event: Wire) -> None:
+        """One event; of an unknown type it only counts."""
+        run = self._run
+        run.events += 1
+        self._now = run.last_ns = time_of(event)
+        handler = _APPLY.get(event["type"])
+        if handler is not None:
+            handler(self, event, event["payload"])
+
+    def close(self) -> None:
+        """The record has the last word on a run whose process has died."""
+        run, record = self._run, self._run.record
+        if run.status == "running":
+            run.active_ns += max(0, run.last_ns - self._life_began)
+        if record.error_code == INTERRUPTED and not run.ended:
+            run.interrupted, run.status = True, "failed"
+            run.error = {"code": INTERRUPTED, "message": "the process of the run died", "tier": None, "step": None}
+            for step in run.steps.values():
+                if step.status in ("running", "ready", "retrying"):
+                    step.status, step.reason = "cancelled", "the process died"
+        run.credits += sum(self._reserved.values())
+
+    # the run
+
+    def _started(self, event: Wire, payload: Wire) -> None:
+        run = self._run
+        owner = payload.get("parent_step_id")
+        if owner is None or event["execution_id"] == run.record.id:
+            run.status = "running"
+            run.began_ns = self._life_began = self._now
+            run.inputs = payload.get("inputs", run.inputs)
+            run.goal = payload.get("goal", "")
+        else:
+            step = self._begin(owner)
+            step.label = step.label or payload.get("routine", "")
+
+    def _ended(self, event: Wire, payload: Wire) -> None:
+        run = self._run
+        if event["execution_id"] != run.record.id:
+            return
+        run.status = event["type"].rpartition("/")[2].rpartition("_")[2]
+        run.ended = run.status != "suspended"
+        run.result = payload.get("result")
+        run.error = payload.get("error")
+        if run.status == "suspended":
+            where = ", ".join(payload.get("steps") or payload.get("tasks") or ())
+            code = payload.get("code", "APPROVAL_REQUIRED")
+            run.error = {"code": code, "message": f"the run waits for an answer: {where}", "tier": None, "step": None}
+        run.active_ns += max(0, self._now - self._life_began)
+
+    def _resumed(self, event: Wire, payload: Wire) -> None:
+        run = self._run
+        if event["execution_id"] != run.record.id:
+            return
+        if payload.get("active_ms") is not None:
+            run.active_ns = payload["active_ms"] * 1_000_000
+        run.status, run.result, run.error, run.ended = "running", None, None, False
+        run.lives += 1
+        self._life_began = self._now
+        for span in self._open.values():
+            span.status = "cancelled"
+        self._open.clear()
+        for step in run.steps.values():
+            stands = step.status in ("completed", "skipped") or (step.status == "failed" and step.continued)
+            if stands and not step.tainted:
+                step.reused = step.status == "completed"
+            elif step.status != "suspended":
+                self._again(step)
+
+    def _again(self, step: StepHistory) -> None:
+        step.status, step.attempts, step.ended_ns, step.duration_ms = "pending", 0, None, 0
+        step.error, step.reason, step.tainted, step.reused = None, "", False, False
+
+    def _batch(self, event: Wire, payload: Wire) -> None:
+        if event["execution_id"] != self._run.record.id:
+            return
+        if event["type"].endswith("started"):
+            self._run.batches.setdefault(payload["batch"], [self._now, self._now])
+        elif payload["batch"] in self._run.batches:
+            self._run.batches[payload["batch"]][1] = self._now
+
+    # steps
+
+    def _step(self, address: str) -> StepHistory:
+        step = self._run.steps.get(address)
+        if step is None:
+            step = self._run.steps[address] = StepHistory(address)
+            step.agent = self._agents.get(address.partition("/")[0], "")
+        return step
+
+    def _begin(self, address: str) -> StepHistory:
+        """A step is at work; so is everything around it."""
+        step = self._step(_without_turn(address))
+        if step.status in ("completed", "failed", "skipped", "cancelled"):
+            self._again(step)
+        step.status = "running"
+        if step.began_ns is None:
+            step.began_ns = self._now
+        around = around_of(step.address)
+        if around and not around.rpartition("/")[2].startswith("handlers."):
+            other = self._step(around)
+            if other.status in ("pending", "ready"):
+                self._begin(around)
+        return step
+
+    def _execution_started(self, event: Wire, payload: Wire) -> None:
+        step = self._begin(payload["step_id"])
+        step.attempts += 1
+        step.strategy = payload.get("strategy") or step.strategy
+        step.label = payload.get("tool_name") or payload.get("model") or step.label
+        step.effects = payload.get("effects") or step.effects
+        step.again = payload.get("reason") or step.again
+        step.reused = False
+        span = Span(payload["step_id"], payload["attempt"], self._now, life=self._run.lives)
+        step.spans.append(span)
+        self._open[payload["step_id"]] = span
+        self._run.attempts += 1
+
+    def _execution_ended(self, event: Wire, payload: Wire) -> None:
+        span = self._open.pop(payload["step_id"], None)
+        if span is not None:
+            span.ended_ns = None if payload.get("interrupted") else self._now
+            span.status = event["type"].rpartition("/")[2]
+        used = payload.get("resources_used") or {}
+        self._run.memory_mb = max(self._run.memory_mb, int(used.get("memory_used_mb", 0)))
+
+    def _ready(self, event: Wire, payload: Wire) -> None:
+        if not payload["step_id"].rpartition("/")[2].startswith("handlers."):
+            step = self._step(_without_turn(payload["step_id"]))
+            if step.status in ("pending", "retrying"):
+                step.status = "ready"
+
+    def _expanded(self, event: Wire, payload: Wire) -> None:
+        step = self._begin(payload["step_id"])
+        step.total = payload["count"]
+
+    def _verdict(self, event: Wire, payload: Wire) -> None:
+        step = self._step(payload["step_id"])
+        step.status = event["type"].rpartition("/")[2]
+        step.ended_ns = self._now
+        step.attempts = payload.get("attempts", step.attempts)
+        step.duration_ms = payload.get("duration_ms", 0)
+        step.result = payload.get("result")
+        step.error = payload.get("error")
+        step.reason = payload.get("reason", "")
+        step.recovered = bool(payload.get("recovered"))
+        step.continued = bool(payload.get("continued"))
+        step.tainted = bool(payload.get("tainted"))
+        step.reused = False
+        self._run.asked.pop(step.address, None)
+        self._run.path.append((step.address, step.status))
+
+    def _reused(self, event: Wire, payload: Wire) -> None:
+        step = self._step(payload["step_id"])
+        step.status, step.reused, step.result = "completed", True, payload.get("result")
+        step.reason, step.from_run = payload.get("reason", ""), payload.get("from_run", "")
+        step.ended_ns = self._now
+        self._run.path.append((step.address, "completed"))
+
+    def _retrying(self, event: Wire, payload: Wire) -> None:
+        step = self._step(_without_turn(payload["step_id"]))
+        step.status, step.error = "retrying", payload.get("error")
+
+    def _suspended(self, event: Wire, payload: Wire) -> None:
+        step = self._step(payload["step_id"])
+        step.status, step.reason = "suspended", payload.get("reason", "")
+        step.code = payload.get("code", "APPROVAL_REQUIRED")
+
+    def _approval(self, event: Wire, payload: Wire) -> None:
+        address, asked = payload["step_id"], self._run.asked
+        if event["type"].endswith("requested"):
+            asked[address] = payload.get("prompt", "")
+            return
+        asked.pop(address, None)
+        step = self._run.steps.get(address)
+        if step is not None and step.status == "suspended":
+            step.status, step.reason = "pending", ""
+
+    # models and credits
+
+    def _ai_requested(self, event: Wire, payload: Wire) -> None:
+        place = payload["step_id"], payload["attempt"], payload.get("turn", 1)
+        self._asked[place] = payload.get("messages")
+
+    def _ai_responded(self, event: Wire, payload: Wire) -> None:
+        place = payload["step_id"], payload["attempt"], payload.get("turn", 1)
+        self._run.calls.append(
+            ModelCall(
+                address=payload["step_id"],
+                model=payload["model"],
+                at_ns=self._now,
+                turn=payload.get("turn", 1),
+                duration_ms=payload.get("duration_ms", 0),
+                credits=payload.get("credits") or 0,
+                usage=payload.get("usage") or {},
+                messages=self._asked.pop(place, None),
+                text=payload.get("text"),
+                tool_calls=payload.get("tool_calls"),
+                finish_reason=payload.get("finish_reason"),
+            )
+        )
+
+    def _ledger(self, event: Wire, payload: Wire) -> None:
+        name, credits_ = payload["reservation"], payload["credits"]
+        if event["type"].endswith("reserved"):
+            self._reserved[name] = credits_
+            return
+        self._reserved.pop(name, None)
+        self._run.credits += credits_
+        step = self._run.steps.get(_without_turn(payload["step_id"]))
+        if step is not None:
+            step.credits += credits_
+
+    # swarms
+
+    def _assigned(self, event: Wire, payload: Wire) -> None:
+        address = f"task:{payload['task_id']}"
+        self._agents[address] = payload["agent_id"]
+        self._step(address).agent = payload["agent_id"]
+
+    def _task(self, event: Wire, payload: Wire) -> None:
+        address = f"task:{payload['task_id']}"
+        verdict = event["type"].rpartition("/")[2]
+        if verdict == "started":
+            step = self._begin(address)
+            step.attempts = payload.get("attempt", 1)
+        else:
+            step = self._step(address)
+            step.status, step.ended_ns, step.duration_ms = verdict, self._now, payload.get("duration_ms", 0)
+            step.result, step.error = payload.get("result"), payload.get("error")
+            self._run.path.append((address, verdict))
+        step.agent = payload.get("agent_id", step.agent)
+
+
+def _without_turn(address: str) -> str:
+    base, _, turn = address.rpartition("#")
+    return base if base and turn.isdigit() else address
+
+
+_Apply = Callable[[_Folder, Wire, Wire], None]
+
+
+def _table() -> dict[str, _Apply]:
+    table: dict[str, _Apply] = {}
+    for word in ("completed", "failed", "cancelled", "suspended"):
+        table[f"tier2/routine/{word}"] = table[f"tier1/swarm/coordination_{word}"] = _Folder._ended
+    for kind in ("tier2/routine/", "tier1/swarm/coordination_"):
+        table[f"{kind}started"], table[f"{kind}resumed"] = _Folder._started, _Folder._resumed
+    for word in ("completed", "failed", "cancelled", "skipped"):
+        table[f"tier2/step/{word}"] = _Folder._verdict
+    for word in ("completed", "failed", "cancelled"):
+        table[f"tier3/execution/{word}"] = _Folder._execution_ended
+    for word in ("requested", "granted", "denied"):
+        table[f"tier3/approval/{word}"] = _Folder._approval
+    for word in ("started", "completed", "failed"):
+        table[f"tier1/task/{word}"] = _Folder._task
+    return table | {
+        "tier2/batch/started": _Folder._batch,
+        "tier2/batch/completed": _Folder._batch,
+        "tier3/execution/started": _Folder._execution_started,
+        "tier2/step/ready": _Folder._ready,
+        "tier2/step/expanded": _Folder._expanded,
+        "tier2/step/reused": _Folder._reused,
+        "tier2/step/retrying": _Folder._retrying,
+        "tier2/step/suspended": _Folder._suspended,
+        "tier3/ai/requested": _Folder._ai_requested,
+        "tier3/ai/responded": _Folder._ai_responded,
+        "tier3/ledger/reserved": _Folder._ledger,
+        "tier3/ledger/settled": _Folder._ledger,
+        "tier1/task/assigned": _Folder._assigned,
+        "tier1/task/reassigned": _Folder._assigned,
+    }
+
+
+_APPLY = _table()
+
+
+# --- the ExecutionResult of a history --------------------------------------------------------------------------------
+
+
+def result_of(history: RunHistory, store: Store, known: Iterable[str] = ()) -> ExecutionResult:
+    """The ExecutionResult so far.
+
+    Args:
+        history: The run.
+        store: Where its large results are.
+        known: Ids of the steps there are, in order; those that the log does not speak of are pending.
+    """
+    status = ExecutionStatus(history.status)
+    usage = ResourceUsage(
+        credits_used=str(history.credits),
+        duration_ms=history.active_ns // 1_000_000,
+        memory_used_mb=history.memory_mb,
+        steps_executed=history.attempts,
+    )
+    context = history.record.context or {"execution_id": history.record.id}
+    return ExecutionResult(
+        success=status is ExecutionStatus.COMPLETED,
+        status=status,
+        context=ExecutionContext.model_validate(context),
+        result=whole(history.result, store),
+        error=ExecutionError(**history.error) if history.error else None,
+        resources_used=usage,
+        duration_ms=usage.duration_ms,
+        steps=_steps(history, store, known),
+    )
+
+
+def _steps(history: RunHistory, store: Store, known: Iterable[str]) -> dict[str, StepResult]:
+    steps = {name: StepHistory(name) for name in known}
+    steps |= {step.address: step for step in history.steps.values() if step.is_top}
+    children = history.children
+    return {name: _step_result(step, children.get(name, ()), store) for name, step in steps.items()}
+
+
+def _step_result(step: StepHistory, children: Iterable[StepHistory], store: Store) -> StepResult:
+    counts: dict[str, int] = {}
+    for child in children:
+        counts[child.status] = counts.get(child.status, 0) + 1
+    if step.total is not None and (left := step.total - sum(counts.values())) > 0:
+        counts["pending"] = counts.get("pending", 0) + left
+    result, truncated = _shortened(step.result, store)
+    return StepResult(
+        status=StepStatus(step.status),
+        attempts=step.attempts,
+        duration_ms=step.duration_ms,
+        reused=step.reused,
+        result=result,
+        error=ExecutionError(**step.error) if step.error and step.status != "retrying" else None,
+        reason=step.reason or None,
+        counts=counts or None,
+        truncated=truncated,
+    )
+
+
+def _shortened(value: Any, store: Store) -> tuple[Any, bool]:
+    """A step's result above 64 KiB is cut (spec cli.md)."""
+    if not is_blob(value):
+        return value, False
+    found = whole(value, store)
+    if isinstance(found, str):
+        return found[:RESULT_LIMIT], len(found) > RESULT_LIMIT
+    return None, True
+
+
+def is_blob(value: Any) -> bool:
+    """True for the stand-in of a large value."""
+    return isinstance(value, Mapping) and value.keys() == {"$blob", "bytes"}
+
+
+def whole(value: Any, store: Store) -> Any:
+    """The value itself where its stand-in is given; the stand-in when it is lost."""
+    if not is_blob(value):
+        return value
+    try:
+        data = store.get_blob(value["$blob"])
+    except StoreError:
+        return value
+    return from_json(show(data))

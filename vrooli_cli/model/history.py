@@ -1,0 +1,153 @@
+"""A run as its log tells it to people: what `runs show`, `diff`, `cost`, reports and JUnit files are made of.
+
+Plain values; :mod:`vrooli_cli.journal.history` fills them. Nothing here can be resumed: secrets are ``***``, and large
+results stand as ``{"$blob": sha256, "bytes": n}`` until somebody asks for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vrooli_cli.model.store import RunRecord
+
+TERMINAL = frozenset({"completed", "failed", "skipped", "cancelled"})
+_NOT_TOP = re.compile(r"[\[#/]")
+_HANDLER = re.compile(r"handlers\.(?:success|failure|finally)/")
+
+
+@dataclass(slots=True)
+class Span:
+    """One attempt: from its start to its end; ``ended_ns`` is None while it runs or when its process died."""
+
+    address: str
+    attempt: int
+    began_ns: int
+    ended_ns: int | None = None
+    status: str = "running"
+    life: int = 0
+
+
+@dataclass(slots=True)
+class ModelCall:
+    """One answered request to a model.
+
+    Attributes:
+        messages: What was asked, as the log has it; None when it does not.
+        text: What was answered.
+    """
+
+    address: str
+    model: str
+    at_ns: int
+    turn: int = 1
+    duration_ms: int = 0
+    credits: int = 0
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    messages: Any = None
+    text: str | None = None
+    tool_calls: Any = None
+    finish_reason: str | None = None
+
+
+@dataclass(slots=True)
+class StepHistory:
+    """One step at one place of the run.
+
+    Attributes:
+        began_ns: When its first attempt or its inside began; None when it never did.
+        total: Children of a loop; None when it is none.
+        label: The tool, model or routine.
+        agent: Who did it, in a swarm.
+    """
+
+    address: str
+    status: str = "pending"
+    attempts: int = 0
+    began_ns: int | None = None
+    ended_ns: int | None = None
+    duration_ms: int = 0
+    reused: bool = False
+    recovered: bool = False
+    continued: bool = False
+    tainted: bool = False
+    result: Any = None
+    error: Mapping[str, Any] | None = None
+    reason: str = ""
+    code: str = ""
+    strategy: str = ""
+    label: str = ""
+    effects: str = ""
+    credits: int = 0
+    total: int | None = None
+    agent: str = ""
+    again: str = ""
+    from_run: str = ""
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def is_top(self) -> bool:
+        """True for what an ExecutionResult lists: one level deep, handlers' steps too."""
+        handler = _HANDLER.match(self.address)
+        return _NOT_TOP.search(self.address, handler.end() if handler else 0) is None
+
+
+@dataclass(slots=True)
+class RunHistory:
+    """A whole run, in all its lives.
+
+    Attributes:
+        key: Its key in the store.
+        steps: Address → step, in the order in which they were first heard of.
+        active_ns: How long it was at work, over all lives.
+        asked: Address → prompt of every approval that nobody has answered.
+        calls: Answered requests to models.
+        path: What decided which steps ran: ``(address, status)`` in order of their ends.
+        ended: True at a real end.
+    """
+
+    key: int
+    record: RunRecord
+    status: str = "pending"
+    result: Any = None
+    error: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Any] | None = None
+    goal: str = ""
+    began_ns: int = 0
+    last_ns: int = 0
+    active_ns: int = 0
+    lives: int = 1
+    credits: int = 0
+    memory_mb: int = 0
+    attempts: int = 0
+    events: int = 0
+    ended: bool = False
+    interrupted: bool = False
+    steps: dict[str, StepHistory] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
+    calls: list[ModelCall] = field(default_factory=list)
+    path: list[tuple[str, str]] = field(default_factory=list)
+    batches: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def children(self) -> dict[str, list[StepHistory]]:
+        """Composite address → the steps directly inside; of a loop its items."""
+        found: dict[str, list[StepHistory]] = {}
+        for step in self.steps.values():
+            around = around_of(step.address)
+            if around:
+                found.setdefault(around, []).append(step)
+        return found
+
+
+def around_of(address: str) -> str:
+    """The address of the composite that a step is directly inside of; empty for a step of the root graph."""
+    if address.endswith("]"):
+        return address[: address.rindex("[")]
+    around = address.rpartition("/")[0]
+    if around.rpartition("/")[2].startswith("handlers."):
+        around = around.rpartition("/")[0]
+    base, _, turn = around.rpartition("#")
+    return base if base and turn.isdigit() else around
