@@ -120,10 +120,16 @@ class ExecutionArchitecture:
         self._approver = approver
         self._permissions = permissions or Permissions()
         self._ai = ai
+        self._steps: dict[str, tuple[Channel, _WorkFolder]] = {}
         self._earlier: dict[str, _Life] = {}
         strategies = StrategyFactory(self.tools, ai)
         self.tier3 = UnifiedExecutor(
-            self.tools, strategies, self.tracker, self.event_bus, scopes=self._scope_of_request
+            self.tools,
+            strategies,
+            self.tracker,
+            self.event_bus,
+            scopes=self._scope_of_request,
+            closing=self._close_step,
         )
         self.tier2 = RunStateMachine(self.tier3, self.tools, self.tracker, self._open)
 
@@ -473,6 +479,7 @@ class ExecutionArchitecture:
         metadata = EventMetadata(context.correlation_id, context.user_id, context.swarm_id)
         channel = self.event_bus.open(record, metadata)
         work = _WorkFolder(context.execution_id)
+        self._steps[context.execution_id] = (channel, work)
         return Scope(
             execution_id=context.execution_id,
             root_id=context.execution_id,
@@ -492,6 +499,16 @@ class ExecutionArchitecture:
             user_id=context.user_id,
             correlation_id=context.correlation_id,
         )
+
+    async def _close_step(self, scope: Scope, result: ExecutionResult) -> None:
+        """The end of a step that tier 3 was asked for directly."""
+        await self.host.end_run(scope.root_id, scope.grace)
+        channel, work = self._steps.pop(scope.root_id)
+        if channel.failure is None:
+            await channel.committed()
+            self.store.update_run(channel.key, status=result.status.value, ended_ns=self.clock.now_ns())
+        await channel.close()
+        work.remove()
 
     async def _close_run(self, opening: Opening, channel: Any, work: _WorkFolder, result: ExecutionResult) -> None:
         """The run's last moments: nothing is said to be stored that is not."""

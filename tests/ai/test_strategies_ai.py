@@ -12,6 +12,7 @@ from tests.ai.desk import ADD, BOOM, PAY, Desk, code, result
 from vrooli_cli.errors import DefinitionError
 from vrooli_cli.gate import Gate, Policy, Refuse
 from vrooli_cli.model.events import AIDelta, AIRequested, AIResponded, ToolCalled, ToolReturned
+from vrooli_cli.model.routine import Permissions, Rule
 from vrooli_cli.tier3.ai.manager import AIServiceManager
 from vrooli_cli.tier3.ai.remembered import Memo
 from vrooli_cli.tier3.ai.scripted import ScriptedAI, load_script
@@ -28,7 +29,7 @@ async def test_a_conversation_gives_its_text() -> None:
     ai = ScriptedAI(["Good day"])
     desk = Desk(ai)
     messages = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
-    keys = {"system": "Be kind", "messages": messages, "context_values": {"facts": {"a": 1}}}
+    keys: dict[str, Any] = {"system": "Be kind", "messages": messages, "context_values": {"facts": {"a": 1}}}
     assert result(await desk.prompt("And?", **keys)) == "Good day"
     sent = ai.requests[0].messages
     assert [one["role"] for one in sent] == ["system", "user", "assistant", "user"]
@@ -116,9 +117,7 @@ async def test_what_goes_wrong_with_a_call_goes_back_to_the_model_as_text(reply:
 
 async def test_a_denied_call_goes_back_to_the_model_and_is_not_made() -> None:
     ai = ScriptedAI([call("pay", amount=1), "then not"])
-    from vrooli_cli.model.routine import Permissions, Rule
-
-    policy = Policy().inside("routine", Permissions(deny=(Rule("pay", "routine.yaml:3"),)))
+    policy = Policy().narrow("routine", Permissions(deny=(Rule("pay", "routine.yaml:3"),)))
     desk = Desk(ai, tools=(PAY,), policy=policy, gate=Gate(Refuse()))
     assert result(await desk.prompt(tools=("pay",))) == "then not"
     assert "PERMISSION_DENIED" in ai.requests[1].messages[-1]["content"] and not desk.told(ToolCalled)

@@ -10,7 +10,7 @@ import typer
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json, one_of
+from vrooli_cli.cli.options import Debug, Json, completing, one_of
 from vrooli_cli.errors import DefinitionError, InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ def validate(
     output: Annotated[
         str,
         typer.Option(
-            "-o", "--output", metavar="FORMAT", parser=one_of("text", "json"), help="text on stderr, or a json list."
+            "-o",
+            "--output",
+            metavar="FORMAT",
+            parser=one_of("text", "json"),
+            autocompletion=completing("text", "json"),
+            help="text on stderr, or a json list.",
         ),
     ] = "text",
     json: Json = False,
@@ -90,6 +95,7 @@ def plan(
             "--format",
             metavar="FORMAT",
             parser=one_of(*_PLAN_FORMATS),
+            autocompletion=completing(*_PLAN_FORMATS),
             help="text, json, mermaid or dot.",
         ),
     ] = "text",

@@ -10,7 +10,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -316,13 +317,11 @@ def locate(prepared: PreparedRun, loaded: LoadedBundle, address: str) -> tuple[s
     return (source.name, *source.locate(pointer)) if source is not None and found else (plan.routine.path, 0, 0)
 
 
-def leave(code: int) -> int:
-    """The exit code; at once when a thread was abandoned, which Python would otherwise trip over at its end."""
-    if any(thread is not threading.current_thread() for thread in threading.enumerate()):
+def leave(code: int, before: Collection[threading.Thread]) -> int:
+    """The exit code; at once when the run abandoned a thread, which Python would otherwise trip over at its end."""
+    if any(thread not in before for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with suppress(OSError, ValueError):
                 stream.flush()
-            except (OSError, ValueError):
-                continue
         os._exit(code)
     return code

@@ -24,6 +24,15 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def completing(*words: str) -> Callable[[str], list[str]]:
+    """What the shell offers for :func:`one_of`."""
+
+    def offer(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return offer
+
+
 def duration(text: str) -> int:
     """Milliseconds."""
     from vrooli_cli.loading.durations import parse_duration

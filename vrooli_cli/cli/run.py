@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json, dollars, duration, one_of, positive_duration, whole
+from vrooli_cli.cli.options import Debug, Json, completing, dollars, duration, one_of, positive_duration, whole
 from vrooli_cli.errors import InputError, VrooliError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def run(
             "--output",
             metavar="FORMAT",
             parser=one_of("text", "json", "yaml", "ndjson", "none"),
+            autocompletion=completing("text", "json", "yaml", "ndjson", "none"),
             help="What stdout gets: text (default), json, yaml, ndjson or none.",
             rich_help_panel=_OUTPUT,
         ),
@@ -88,6 +90,7 @@ def run(
         typer.Option(
             metavar="KIND",
             parser=one_of("live", "plain", "none"),
+            autocompletion=completing("live", "plain", "none"),
             help="What stderr shows: live (default on a terminal), plain or none.",
             rich_help_panel=_OUTPUT,
         ),
@@ -120,6 +123,7 @@ def run(
         typer.Option(
             metavar="KIND",
             parser=one_of("eager", "batched"),
+            autocompletion=completing("eager", "batched"),
             help="eager (default): a step starts when its own dependencies are done; batched: batch by batch.",
             rich_help_panel=_CONTROL,
         ),
@@ -280,8 +284,9 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
         call, loaded, settings, store=store, approver=approver, permissions=asked.permissions
     )
     events = open_events(asked.how)
+    threads = threading.enumerate()
     code = asyncio.run(_execute(call, architecture, loaded, values, settings, asked.how, approver, events))
-    return leave(code)
+    return leave(code, threads)
 
 
 async def _execute(

@@ -10,7 +10,7 @@ import typer
 from vrooli_cli.cli.complete import tools as tool_names
 from vrooli_cli.cli.console import Invocation, one_line
 from vrooli_cli.cli.help import VerbCommand, VerbGroup
-from vrooli_cli.cli.options import Debug, Json, one_of, positive_duration
+from vrooli_cli.cli.options import Debug, Json, completing, one_of, positive_duration
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ app.add_typer(family, name="tools")
 
 Output = Annotated[
     str,
-    typer.Option("-o", "--output", metavar="FORMAT", parser=one_of("text", "json"), help="text (default) or json."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FORMAT",
+        parser=one_of("text", "json"),
+        autocompletion=completing("text", "json"),
+        help="text (default) or json.",
+    ),
 ]
 ToolName = Annotated[str, typer.Argument(metavar="NAME", help="A tool's name.", autocompletion=tool_names)]
 
@@ -143,7 +150,12 @@ def call_tool(
     output: Annotated[
         str,
         typer.Option(
-            "-o", "--output", metavar="FORMAT", parser=one_of("text", "json", "yaml"), help="text, json or yaml."
+            "-o",
+            "--output",
+            metavar="FORMAT",
+            parser=one_of("text", "json", "yaml"),
+            autocompletion=completing("text", "json", "yaml"),
+            help="text, json or yaml.",
         ),
     ] = "text",
     json: Json = False,

@@ -273,7 +273,6 @@ class SwarmState:
     def _started(self, event: e.SwarmStarted, now: int) -> None:
         self.status = "running"
         self.goal = event.goal
-        self.inputs = dict(event.inputs or {})
         self.started_ns = self.first_ns = now
 
     def _over(self, event: Any, now: int) -> None:
@@ -346,7 +345,7 @@ class SwarmState:
         self.tasks = {}
         for order, wire in enumerate(event.tasks):
             known = before.get(wire["id"])
-            if known is None or known.status is FAILED:
+            if known is None or known.status not in (COMPLETED, RUNNING):
                 known = Task(task_of(wire), order)
             else:
                 known.spec, known.order = task_of(wire), order

@@ -13,7 +13,7 @@ may be a glob, ``"*"`` is for the rest), where parallel steps ask. A reply is:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +22,6 @@ from vrooli_cli.errors import ERROR_CODES, DefinitionError, Problem, VrooliError
 from vrooli_cli.tier3.ai.prices import Usage
 from vrooli_cli.tier3.ai.service import AIReply, AIRequest, Anybody, Caller, ToolUse, deliver
 from vrooli_cli.tier3.scope import Scope
-
-Reply = str | Mapping[str, Any] | list[Any] | int | float | bool | None | Callable[[AIRequest], Any]
 
 _KEYS: Final = frozenset({"text", "json", "tool_calls", "refusal", "finish_reason", "usage", "error", "model"})
 _MARKS: Final = _KEYS - {"text", "usage", "model"}
@@ -40,9 +38,7 @@ class ScriptedAI:
         requests: Everything that was asked, in order.
     """
 
-    def __init__(
-        self, replies: Sequence[Reply] | Mapping[str, Sequence[Reply] | Reply], *, name: str = "the script"
-    ) -> None:
+    def __init__(self, replies: Sequence[Any] | Mapping[str, Any], *, name: str = "the script") -> None:
         scripts = replies if isinstance(replies, Mapping) else {"*": replies}
         self._scripts = {path: _listed(script) for path, script in scripts.items()}
         self._used = dict.fromkeys(self._scripts, 0)

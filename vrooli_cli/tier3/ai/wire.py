@@ -305,7 +305,8 @@ class Assembly:
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
             self._refusal.append(refusal)
-        for raw in delta.get("tool_calls") or ():
+        calls = delta.get("tool_calls")
+        for raw in calls if isinstance(calls, list) else ():
             if isinstance(raw, Mapping):
                 self._take_call(raw)
         old = delta.get("function_call")

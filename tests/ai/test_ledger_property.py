@@ -1,0 +1,123 @@
+"""The property of the ledger: whatever happens to calls, no level is ever overspent, and what was answered is exact."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.ai.desk import Desk
+from tests.ai.virtual import run_virtually
+from vrooli_cli.ledger import Account
+from vrooli_cli.model.events import Event, LedgerReserved, LedgerSettled
+from vrooli_cli.tier3.ai.faults import Fault, Kind
+from vrooli_cli.tier3.ai.governor import Governor
+from vrooli_cli.tier3.ai.live import LiveService
+from vrooli_cli.tier3.ai.manager import AIServiceManager
+from vrooli_cli.tier3.ai.models import Target
+from vrooli_cli.tier3.ai.prices import Usage
+from vrooli_cli.tier3.ai.wire import Assembly
+
+DEFINITIONS: dict[str, Any] = {
+    "default": {"model": "m", "price": {"input": 0.3, "output": 1.7}, "fallback": ["other"]},
+    "other": {"model": "o", "price": {"input": 3, "output": 11}},
+}
+FATES = ["good", "good", "good", "bad answer", "silent", "throttled", "failed", "broken", "cut with usage", "words"]
+
+
+class Fickle:
+    """A transport that answers, fails and breaks as it is told; it writes down what it would charge."""
+
+    def __init__(self, fates: list[str], rng: random.Random) -> None:
+        self._fates = fates
+        self._rng = rng
+        self.charged = 0
+        self.unknown = 0
+
+    async def send(
+        self, target: Target, body: Mapping[str, Any], hear: Callable[[str], None]
+    ) -> tuple[Assembly, Mapping[str, str]]:
+        fate = self._fates.pop() if self._fates else "good"
+        await asyncio.sleep(self._rng.uniform(0.1, 3))
+        usage = Usage(self._rng.randrange(1, 60), self._rng.randrange(0, min(500, body["max_tokens"]) + 1))
+        faults: dict[str, tuple[Kind, bool]] = {"throttled": ("throttled", True), "failed": ("failed", True)}
+        if fate in faults:
+            kind, unpaid = faults[fate]
+            raise Fault(kind, fate, 429 if kind == "throttled" else 500, unpaid=unpaid)
+        answer = Assembly(finish="stop")
+        if fate in ("broken", "words"):
+            hear("half" if fate == "words" else "")
+            raise Fault("failed", fate)
+        if fate == "cut with usage":
+            self.charged += target.price.credits(usage)
+            raise Fault("failed", fate, usage=usage)
+        answer.feed({"choices": [{"delta": {"content": '{"n": 1}' if fate == "good" else "nonsense"}}]})
+        if fate != "silent":
+            answer.usage = usage
+            self.charged += target.price.credits(usage)
+        return answer, {}
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fates=st.lists(st.sampled_from(FATES), max_size=60),
+    limit=st.integers(0, 40_000),
+    inner=st.lists(st.none() | st.integers(0, 20_000), min_size=1, max_size=3),
+    calls=st.lists(st.tuples(st.integers(0, 2), st.floats(0, 20), st.none() | st.floats(0, 30)), max_size=14),
+    seed=st.integers(0, 1000),
+)
+def test_no_level_is_ever_overspent_and_what_was_answered_is_exact(
+    fates: list[str],
+    limit: int,
+    inner: list[int | None],
+    calls: list[tuple[int, float, float | None]],
+    seed: int,
+) -> None:
+    rng = random.Random(seed)
+    fickle = Fickle(list(fates), rng)
+    service = LiveService(fickle, Governor(random.Random(seed)))
+    manager = AIServiceManager(service, environ={"OPENAI_API_KEY": "k"})
+    desk = Desk(manager.bind(DEFINITIONS), limit=limit)
+    accounts = [desk.account, *(Account(f"task:{at}", most, desk.account) for at, most in enumerate(inner))]
+
+    def watch(fact: Event) -> None:
+        desk.facts.append(fact)
+        for account in accounts:
+            assert min(account.settled, account.uncertain, account.reserved) >= 0
+            if account.limit is not None:
+                assert account.used + account.reserved <= account.limit
+
+    async def one(where: int, begin: float, cut: float | None, number: int) -> None:
+        await asyncio.sleep(begin)
+        mine = Desk(desk.scope.ai)
+        mine.scope = desk.scope.child(account=accounts[1 + where % len(inner)], emit=watch)
+        schema = {"type": "object", "properties": {"n": {"const": 1}}}
+        try:
+            async with asyncio.timeout(cut):
+                await mine.prompt(f"call {number}", output_schema=schema, max_tokens=1 + 300 * where)
+        except TimeoutError:
+            pass
+
+    async def main() -> None:
+        await asyncio.gather(*(one(*call, number) for number, call in enumerate(calls)))
+
+    run_virtually(main())
+    root = desk.account
+    assert [account.reserved for account in accounts] == [0] * len(accounts)
+    assert root.settled <= fickle.charged  # what was cancelled on its way back was charged and is uncertain here
+    settled = sum(fact.credits for fact in desk.told(LedgerSettled) if not fact.estimated)
+    assert settled == root.settled
+    if all(cut is None for _, _, cut in calls):
+        assert root.settled == fickle.charged
+    opened, closed = desk.told(LedgerReserved), desk.told(LedgerSettled)
+    assert ([fact.reservation for fact in opened] and len(opened) == len(closed)) or not opened
+    again = Account("run", limit)
+    again.restore(desk.facts)
+    assert (again.settled, again.uncertain, again.reserved) == (root.settled, root.uncertain, 0)

@@ -1,0 +1,187 @@
+"""`validate`, `plan`, `tools`, `schema`, help and completion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ECHO, VROOLI, Call, Write, environment
+from vrooli_cli.cli.console import Console, Invocation
+from vrooli_cli.cli.verbs import VERBS
+from vrooli_cli.errors import Problem
+
+GRAPH = [
+    {"id": "log", "tool": "shell", "parameters": {"command": ["git", "log", "-n{{ n }}"]}},
+    {"id": "each", "for_each": [1, 2], "tool": "echo", "parameters": {"message": "{{ item * 2 }}"}},
+    {"id": "no", "when": "{{ n > 5 }}", **{k: v for k, v in ECHO.items() if k != "id"}},
+    {**ECHO, "id": "after", "depends_on": ["no"]},
+    {
+        "id": "g",
+        "parallel": [
+            {"id": "w", "wait": "2s"},
+            {**ECHO, "id": "e", "parameters": {"message": "{{ steps.log.result.stdout }}"}},
+        ],
+    },
+    {"id": "end", "approval": "Go on?", "depends_on": ["g"]},
+]
+INPUTS = {"n": {"type": "integer", "default": 3}}
+
+
+def test_validate_says_everything_at_once_or_nothing(write: Write, call: Call) -> None:
+    good = write("good.yaml", [ECHO])
+    assert call("validate", good) == call("validate", good, good)
+    assert (call("validate", good).out, call("validate", good).err) == ("", "")
+    bad = write("bad.yaml", "steps:\n- {id: a, tool: ecko}\n- {id: a, tol: x}\n")
+    done = call("validate", good, bad, "none.yaml")
+    assert done.code == 2 and done.out == ""
+    for told in ("bad.yaml:2:", "bad.yaml:3:", "none.yaml: there is no such file"):
+        assert told in done.err
+    listed = call("validate", bad, "--json")
+    assert listed.code == 2 and listed.err == ""
+    assert {(one["file"], one["severity"]) for one in listed.json} == {("bad.yaml", "error")}
+    assert call("validate", good, "-o", "json").json == []
+
+
+def test_problems_are_coloured_where_colours_are_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    problem = Problem((), "no such key", "did you mean 'x'?", file="a b.yaml", line=2, column=3, excerpt="  y\n  ^")
+    Console(Invocation([], {"FORCE_COLOR": "1"})).problems([problem])
+    err = capfd.readouterr().err
+    assert "\x1b[1ma b.yaml:2:3:\x1b[0m no such key\n" in err and "^\x1b[0m" in err and "\x1b[2m" in err
+    Console(Invocation([], {})).problems([problem])
+    assert capfd.readouterr().err == "a b.yaml:2:3: no such key\n      y\n      ^\n  did you mean 'x'?\n"
+
+
+def test_plan_has_the_documented_parts(write: Write, call: Call) -> None:
+    file = write("p.yaml", GRAPH, inputs=INPUTS, description="Notes.")
+    plan = call("plan", file, "-o", "json").json
+    assert plan["batches"] == [["log", "each", "no"], ["after", "g"], ["end"]]
+    assert {"from": "log", "to": "g"} in plan["edges"] and len(plan["edges"]) == 3
+    assert plan["critical_path"] == ["log", "g", "end"]
+    assert plan["effects"] == [{"step": "log", "tool": "shell", "effects": "once", "rule": "shell(git log *)"}]
+    assert plan["permissions"] == {"allow": ["shell(git log *)"]}
+    assert plan["models"] == [] and plan["cost"] == {"low": "0", "high": "0"}
+    assert call("plan", file, "--format", "json").json == plan
+
+
+def test_plan_as_text_and_pictures(write: Write, call: Call) -> None:
+    file = write("p.yaml", GRAPH, inputs=INPUTS)
+    text = call("plan", file).out
+    assert "log → g → end" in text and "shell(git log *)" in text and "6 steps in 3 batches" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+    mermaid = call("plan", file, "-o", "mermaid").out
+    assert mermaid.startswith("flowchart LR\n") and mermaid.count(" --> ") == 3
+    assert call("plan", file, "-o", "dot").out.count(" -> ") == 3
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not here")
+def test_graphviz_reads_what_plan_writes(write: Write, call: Call) -> None:
+    dot = call("plan", write("p.yaml", GRAPH, inputs=INPUTS), "-o", "dot").out
+    subprocess.run(["dot", "-Tsvg"], input=dot, text=True, check=True, capture_output=True)
+
+
+def test_a_dry_run_says_what_is_known_and_does_nothing(write: Write, call: Call, folder: Path) -> None:
+    touch = {"id": "touch", "tool": "shell", "parameters": {"command": "touch done"}}
+    file = write("p.yaml", [*GRAPH, touch], inputs=INPUTS, handlers={"failure": [{**ECHO, "id": "h"}]})
+    done = call("run", file, "--dry-run", "--json")
+    steps = done.json["steps"]
+    assert done.code == 0 and done.json["status"] == "pending" and not (folder / "done").exists()
+    assert {path: step["status"] for path, step in steps.items()} == {
+        "log": "pending",
+        "each": "pending",
+        "each[0]": "pending",
+        "each[1]": "pending",
+        "no": "skipped",
+        "after": "skipped",
+        "g": "pending",
+        "g/w": "pending",
+        "g/e": "pending",
+        "end": "pending",
+        "touch": "pending",
+        "handlers.failure/h": "unknown",
+    }
+    assert steps["log"]["parameters"] == {"command": ["git", "log", "-n3"]}
+    assert steps["each[1]"]["parameters"] == {"message": 4}
+    assert steps["g/e"]["parameters"] == {"message": "{{ steps.log.result.stdout }}"}
+    assert not (folder / "store.db").exists()
+    assert "skipped  no" in call("run", file, "--dry-run").out
+    assert call("run", file, "--dry-run", "-i", "n=9", "--json").json["steps"]["after"]["status"] == "pending"
+
+
+def test_a_dry_run_does_not_guess(write: Write, call: Call) -> None:
+    write("child.yaml", [{**ECHO, "parameters": {"message": "{{ who }}"}}], inputs={"who": {"type": "string"}})
+    steps = [
+        {**ECHO, "set": {"v": 2}},
+        {"id": "b", "when": "{{ steps.a.result == 'hi' }}", "tool": "echo", "parameters": {"message": "{{ vars.w }}"}},
+        {**ECHO, "id": "c", "depends_on": ["b"], "parameters": {"message": "{{ vars.v }}"}},
+        {**ECHO, "id": "d", "depends_on": ["a"], "trigger_rule": "any_failed"},
+        {"id": "call", "routine": "child.yaml", "parameters": {"who": "{{ vars.w }}"}},
+    ]
+    shown = call("run", write("r.yaml", steps, vars={"v": 1, "w": "Ada"}), "--dry-run", "--json").json["steps"]
+    assert [shown[name]["status"] for name in "bcd"] == ["unknown", "unknown", "unknown"]
+    assert shown["b"]["parameters"] == {"message": "Ada"} and shown["c"]["parameters"] == {"message": "{{ vars.v }}"}
+    assert shown["call/a"]["parameters"] == {"message": "Ada"}
+
+
+def test_tools_are_listed_shown_and_called(call: Call) -> None:
+    names = [tool["name"] for tool in call("tools", "list", "--json").json]
+    assert {"echo", "shell", "assert", "fail"} <= set(names) and all(
+        name in call("tools", "list").out for name in names
+    )
+    assert "command" in call("tools", "show", "shell").out
+    assert call("tools", "show", "echo", "--json").json["effects"] == "none"
+    assert call("tools", "call", "echo", "-p", "message=hi").out == "hi\n"
+    assert call("tools", "call", "shell", "-p", 'command=["printf", "x"]', "--json").json["stdout"] == "x"
+    unknown = call("tools", "show", "shel")
+    assert unknown.code == 2 and "did you mean 'shell'?" in unknown.err
+    wrong = call("tools", "call", "shell", "-p", "cmd=x")
+    assert wrong.code == 2 and "parameter 'command': is missing" in wrong.err
+    assert call("tools", "call", "shell", "-p", "command=exit 3").code == 1
+    denied = call("tools", "call", "shell", "-p", "command=true", "--deny", "shell")
+    assert denied.code == 3 and "shell" in denied.err
+
+
+def test_schemas_are_printed(call: Call) -> None:
+    assert "steps" in call("schema", "routine").json["properties"]
+    assert "did you mean 'swarm'?" in call("schema", "swrm").err
+
+
+def test_help_names_every_verb_and_every_verb_has_help(call: Call) -> None:
+    text = call("--help").out
+    for name in VERBS:
+        assert f"  {name} " in text
+        page = call(name, "--help")
+        assert page.code == 0 and page.out.startswith(f"Usage: vrooli {name}") and page.err == ""
+    assert call().code == 2 and call("runn").code == 2
+    assert "did you mean 'run'?" in call("runn").err
+    assert "flags stand after the verb" in call("-o", "json", "run", "x.yaml").err
+    assert call("--version").out.startswith("vrooli ")
+
+
+def test_help_imports_no_engine(folder: Path) -> None:
+    code = (
+        "import sys; from vrooli_cli.cli.main import main; main(['--help']); main(['run', '--help']); "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
+        "; print([m for m in sys.modules if m.startswith('vrooli_cli.') and m.split('.')[1] not in ('cli', 'errors')])"
+    )
+    heavy = ["asyncio", "yaml", "networkx", "jinja2", "openai", "jsonschema", "httpx", "psutil", "sqlite3"]
+    done = subprocess.run([VROOLI[0], "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["[]", "[]"]
+
+
+def test_the_shell_completes_verbs_flags_routines_and_tools(folder: Path) -> None:
+    (folder / "routines").mkdir()
+    (folder / "routines/release-notes.yaml").write_text(json.dumps({"steps": [ECHO]}))
+
+    def complete(line: str) -> list[str]:
+        words = environment(folder, _VROOLI_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(line.count(" ")))
+        return subprocess.run(VROOLI, cwd=folder, env=words, capture_output=True, text=True).stdout.split()
+
+    assert complete("vrooli va") == ["validate"]
+    assert complete("vrooli run rel") == ["release-notes"]
+    assert complete("vrooli run --keep") == ["--keep-going"]
+    assert complete("vrooli run x -o y") == ["yaml"]
+    assert complete("vrooli tools show file_r") == ["file_read"]
