@@ -32,7 +32,7 @@ from vrooli_cli.loading.inputs import resolve_secrets
 from vrooli_cli.loading.project import NO_PROJECT, Project, Settings
 from vrooli_cli.model.clock import Clock, Ids, RandomIds, SystemClock
 from vrooli_cli.model.events import ApprovalGranted, EventMetadata, ExecutionEvent
-from vrooli_cli.model.routine import Bundle, Permissions, Routine
+from vrooli_cli.model.routine import Bundle, Permissions, Routine, Rule
 from vrooli_cli.model.run import (
     ExecutionContext,
     ExecutionOptions,
@@ -110,6 +110,7 @@ class ExecutionArchitecture:
         self.project = project or NO_PROJECT
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or RandomIds()
+        self._kept = store is not None
         self.store: Store = store if store is not None else open_store(":memory:")
         self.event_bus = EventBus(self.store, self.clock)
         self.tools = ToolRegistry([*default_tools(), *(tools or ())])
@@ -394,9 +395,14 @@ class ExecutionArchitecture:
             user=context.user_id,
             definition={"texts": dict(opening.bundle.texts), **opening.bundle.origin},
             inputs=_sealed({name: value for name, value in opening.inputs.items() if name not in secret}, masker),
-            settings={**opening.options.settings, "folder": self._folder, "vrooli": VROOLI},
+            settings={**opening.options.settings, **self._circumstances()},
             context=context.model_dump(mode="json"),
         )
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What a resume needs to know of this call, beside the flags."""
+        level = {name: [[rule.text, rule.source] for rule in rules] for name, rules in _rules(self._permissions)}
+        return {"folder": self._folder, "vrooli": VROOLI} | ({"permissions": level} if self._permissions else {})
 
     def _scope(self, opening: Opening, emit: Any, work: _WorkFolder) -> Scope:
         context, allocation, routine = opening.context, opening.allocation, opening.bundle.routine
@@ -527,12 +533,23 @@ class ExecutionArchitecture:
                 await channel.synced()
         finally:
             await channel.close()
-            work.remove()
+            if result.success or not self._kept:
+                work.remove()
 
     def _now(self) -> Any:
         from datetime import UTC, datetime
 
         return datetime.fromtimestamp(self.clock.now_ns() / 1e9, UTC)
+
+
+def _rules(permissions: Permissions) -> tuple[tuple[str, tuple[Rule, ...]], ...]:
+    return (("allow", permissions.allow), ("ask", permissions.ask), ("deny", permissions.deny))
+
+
+def recorded_permissions(settings: Mapping[str, Any]) -> Permissions:
+    """The level of the command line under which a run began."""
+    level = settings.get("permissions") or {}
+    return Permissions(**{name: tuple(Rule(*rule) for rule in rules) for name, rules in level.items()})
 
 
 def _sealed(values: Mapping[str, Any], masker: Masker | None) -> Mapping[str, Any]:
@@ -552,15 +569,26 @@ def _ns(event: ExecutionEvent) -> int:
 
 
 class _WorkFolder:
-    """``run.work_dir``: a temporary folder of the run, made when somebody asks for it."""
+    """``run.work_dir``: a temporary folder of the run, made when somebody asks for it.
+
+    It has the run's name and stays when a run that is kept has not completed, so that a resume finds in it what
+    completed steps have left there.
+    """
 
     def __init__(self, run_id: str) -> None:
         safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in run_id)[:80]
-        self.place = str(Path(tempfile.gettempdir(), f"vrooli-{safe}-{os.getpid()}"))
+        self.place = str(Path(tempfile.gettempdir(), f"vrooli-{safe}"))
 
     def path(self) -> str:
-        """The folder, there for nobody but this user."""
-        Path(self.place).mkdir(mode=0o700, parents=True, exist_ok=True)
+        """The folder, there for nobody but this user.
+
+        Raises:
+            InputError: Somebody else has made a folder of this name.
+        """
+        folder = Path(self.place)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+            raise InputError(f"the work folder {folder} belongs to another user; set TMPDIR to a folder of your own")
         return self.place
 
     def remove(self) -> None:

@@ -240,7 +240,7 @@ class Account:
         for level in self._levels:
             if level.limit is not None and granted > level.limit - level.used:
                 granted = level.limit - level.used
-                if useful_min is None or granted < min(useful_min, worst):
+                if useful_min is None or granted < useful_min:
                     raise _exhausted(level, worst, level.used)
         for level in self._levels:
             behind = bool(level._waiting) and (waiter is None or level._waiting[0] is not waiter)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,10 @@ def echo(request: AIRequest) -> dict[str, Any]:
         "text": f"re: {request.messages[-1]['content']}",
         "usage": {"input_tokens": len(request.messages), "output_tokens": 7},
     }
+
+
+def files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 async def recorded(path: Path, *prompts: str, secrets: dict[str, str] | None = None, **keys: Any) -> Desk:
@@ -58,7 +61,7 @@ async def test_a_cassette_is_yaml_for_people_in_the_order_of_the_steps(tmp_path:
     data = read_text(path.read_bytes(), "c.yaml").data
     assert [one["step"] for one in data["exchanges"]] == [f"s[{n}]" for n in range(11)]
     assert list(data["exchanges"][0]) == ["step", "turn", "hash", "request", "reply"]
-    assert "content: |-\n" in path.read_text() and os.listdir(tmp_path) == ["c.yaml"]
+    assert "content: |-\n" in path.read_text() and files(tmp_path) == ["c.yaml"]
 
 
 async def test_equal_requests_are_answered_by_step_and_no_more_often_than_recorded(tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ async def test_a_cassette_that_cannot_be_written_is_one_line(tmp_path: Path) -> 
     (tmp_path / "c.yaml").mkdir()
     with pytest.raises(VrooliError, match="cannot be written") as caught:
         cassette.save()
-    assert caught.value.code == "STORE_ERROR" and os.listdir(tmp_path) == ["c.yaml"]
+    assert caught.value.code == "STORE_ERROR" and files(tmp_path) == ["c.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,24 @@ async def test_a_turn_at_the_beginning_of_a_flush_is_in_its_commit(bus: EventBus
     assert [[batch.count for batch in commit] for commit in store.commits] == [[2], [1]]
 
 
+async def test_a_fold_that_publishes_and_flushes_does_not_overtake_itself(bus: EventBus) -> None:
+    channel = run(bus)
+    seen: list[int] = []
+
+    def more(event: ExecutionEvent) -> None:
+        if event.seq < 4:
+            channel.publish(ready("more"))
+            channel.flush()
+
+    channel.fold(more)
+    channel.fold(lambda event: seen.append(event.seq))
+    channel.publish(ready("first"))
+    channel.publish(ready("second"))
+    for _ in range(5):
+        await channel.committed()
+    assert seen == [1, 2, 3, 4, 5]
+
+
 async def test_one_failing_callback_costs_the_others_nothing(bus: EventBus) -> None:
     channel = run(bus)
     loop = asyncio.get_running_loop()

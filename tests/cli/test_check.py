@@ -14,6 +14,7 @@ from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.verbs import VERBS
 from vrooli_cli.errors import Problem
 
+LATER = {**ECHO, "id": "e", "parameters": {"message": "{{ steps.log.result.stdout }}"}}
 GRAPH = [
     {"id": "log", "tool": "shell", "parameters": {"command": ["git", "log", "-n{{ n }}"]}},
     {"id": "each", "for_each": [1, 2], "tool": "echo", "parameters": {"message": "{{ item * 2 }}"}},
@@ -121,7 +122,7 @@ def test_a_dry_run_does_not_guess(write: Write, call: Call) -> None:
         {"id": "call", "routine": "child.yaml", "parameters": {"who": "{{ vars.w }}"}},
     ]
     shown = call("run", write("r.yaml", steps, vars={"v": 1, "w": "Ada"}), "--dry-run", "--json").json["steps"]
-    assert [shown[name]["status"] for name in "bcd"] == ["unknown", "unknown", "unknown"]
+    assert [shown[name]["status"] for name in "bcd"] == ["unknown", "pending", "unknown"]
     assert shown["b"]["parameters"] == {"message": "Ada"} and shown["c"]["parameters"] == {"message": "{{ vars.v }}"}
     assert shown["call/a"]["parameters"] == {"message": "Ada"}
 

@@ -10,7 +10,7 @@ import typer
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json, completing, one_of
+from vrooli_cli.cli.options import Debug, Json, choice
 from vrooli_cli.errors import DefinitionError, InputError
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def validate(
             "-o",
             "--output",
             metavar="FORMAT",
-            parser=one_of("text", "json"),
-            autocompletion=completing("text", "json"),
+            **choice("text", "json"),
             help="text on stderr, or a json list.",
         ),
     ] = "text",
@@ -94,8 +93,7 @@ def plan(
             "--output",
             "--format",
             metavar="FORMAT",
-            parser=one_of(*_PLAN_FORMATS),
-            autocompletion=completing(*_PLAN_FORMATS),
+            **choice(*_PLAN_FORMATS),
             help="text, json, mermaid or dot.",
         ),
     ] = "text",

@@ -145,7 +145,7 @@ async def drive(
         view.restore()
         raise
     wire = _wire(stdout, result)
-    await view.stop(_shown_last(wire, prepared, how), hint=_hint(result, wire, how))
+    await view.stop(_shown_last(wire, prepared, how), hint=_hint(result, prepared, how))
     lost = copies.end(stdout.masked(result_line(wire, prepared.channel.next_seq)))
     ended = _Ended(call, loaded, prepared, how, result, wire)
     ended.tell(lost)
@@ -190,16 +190,16 @@ def _shorten(step: dict[str, Any]) -> None:
         step |= {"result": None, "truncated": True}
 
 
-def _hint(result: ExecutionResult, wire: Mapping[str, Any], how: How) -> str | None:
+def _hint(result: ExecutionResult, prepared: PreparedRun, how: How) -> str | None:
     """The command that goes on, when the view cannot know it."""
     if not how.kept:
         return ""
     if how.store is None or result.success:
         return None
-    return next(iter(commands(result, wire, how)), "")
+    return next(iter(commands(result, prepared, how)), "")
 
 
-def commands(result: ExecutionResult, wire: Mapping[str, Any], how: How) -> list[str]:
+def commands(result: ExecutionResult, prepared: PreparedRun, how: How) -> list[str]:
     """What a person may type next."""
     if result.success or not how.kept:
         return []
@@ -207,12 +207,17 @@ def commands(result: ExecutionResult, wire: Mapping[str, Any], how: How) -> list
 
     run = result.context.execution_id
     store = f" --store {shlex.quote(how.store)}" if how.store else ""
+    told = []
     if result.status is ExecutionStatus.SUSPENDED:
-        asked = [path for path, step in wire["steps"].items() if step["status"] == "suspended"]
-        return [f"vrooli approve {run} {shlex.quote(path)}{store}" for path in asked[:5]] or [
-            f"vrooli resume {run}{store}"
-        ]
-    return [f"vrooli resume {run}{store}"]
+        for address, node in list(prepared.machine.suspended.items())[:5]:
+            step = shlex.quote(address)
+            unknown = node.reason == "OUTCOME_UNKNOWN"
+            told.append(
+                f"vrooli resume {run} --assume {step}=done{store}  (or =failed, =rerun)"
+                if unknown
+                else f"vrooli approve {run} {step} --resume{store}"
+            )
+    return told or [f"vrooli resume {run}{store}"]
 
 
 @dataclass(slots=True)
@@ -233,7 +238,7 @@ class _Ended:
             step = f"{error['step']}: " if error is not None and error.get("step") else ""
             status = self.result.status.value
             console.error(f"{step}{error['code']}: {error['message']}" if error is not None else f"the run is {status}")
-            for command in commands(self.result, self.wire, self.how):
+            for command in commands(self.result, self.prepared, self.how):
                 console.say(f"  {command}")
         if self.result.status is ExecutionStatus.SUSPENDED and not self.how.kept:
             console.error("the run waits for an answer, but it was not stored; run it again with --yes or a store")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
 from vrooli_cli.errors import did_you_mean
 
-Format = Literal["text", "json", "yaml", "ndjson", "none"]
 
-
-def one_of(*words: str) -> Callable[[str], str]:
-    """A reader of one of these words."""
+def choice(*words: str) -> dict[str, Any]:
+    """Keywords of an option that is one of these words: how it is read, and what the shell offers."""
 
     def read(text: str) -> str:
         if text not in words:
@@ -21,16 +19,10 @@ def one_of(*words: str) -> Callable[[str], str]:
             raise typer.BadParameter(f"{text!r} is not one of {', '.join(words)}{f'; {hint}' if hint else ''}")
         return text
 
-    return read
-
-
-def completing(*words: str) -> Callable[[str], list[str]]:
-    """What the shell offers for :func:`one_of`."""
-
     def offer(incomplete: str) -> list[str]:
         return [word for word in words if word.startswith(incomplete)]
 
-    return offer
+    return {"parser": read, "autocompletion": offer}
 
 
 def duration(text: str) -> int:

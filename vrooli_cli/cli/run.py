@@ -12,7 +12,7 @@ import typer
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json, completing, dollars, duration, one_of, positive_duration, whole
+from vrooli_cli.cli.options import Debug, Json, choice, dollars, duration, positive_duration, whole
 from vrooli_cli.errors import InputError, VrooliError
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def run(
             "-o",
             "--output",
             metavar="FORMAT",
-            parser=one_of("text", "json", "yaml", "ndjson", "none"),
-            autocompletion=completing("text", "json", "yaml", "ndjson", "none"),
+            **choice("text", "json", "yaml", "ndjson", "none"),
             help="What stdout gets: text (default), json, yaml, ndjson or none.",
             rich_help_panel=_OUTPUT,
         ),
@@ -89,8 +88,7 @@ def run(
         str | None,
         typer.Option(
             metavar="KIND",
-            parser=one_of("live", "plain", "none"),
-            autocompletion=completing("live", "plain", "none"),
+            **choice("live", "plain", "none"),
             help="What stderr shows: live (default on a terminal), plain or none.",
             rich_help_panel=_OUTPUT,
         ),
@@ -122,8 +120,7 @@ def run(
         str | None,
         typer.Option(
             metavar="KIND",
-            parser=one_of("eager", "batched"),
-            autocompletion=completing("eager", "batched"),
+            **choice("eager", "batched"),
             help="eager (default): a step starts when its own dependencies are done; batched: batch by batch.",
             rich_help_panel=_CONTROL,
         ),

@@ -117,8 +117,9 @@ def architecture_of(
     store: Store | None = None,
     approver: Approver | None = None,
     permissions: Permissions | None = None,
+    folder: str | None = None,
 ) -> ExecutionArchitecture:
-    """The house for a file."""
+    """The house for a file; ``folder`` is where relative paths of tools start, when it is not the current one."""
     from vrooli_cli.architecture import ExecutionArchitecture
 
     return ExecutionArchitecture(
@@ -127,6 +128,7 @@ def architecture_of(
         store=store,
         approver=approver,
         permissions=permissions,
+        folder=folder,
         environ=call.environ,
     )
 

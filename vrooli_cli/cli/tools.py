@@ -10,7 +10,7 @@ import typer
 from vrooli_cli.cli.complete import tools as tool_names
 from vrooli_cli.cli.console import Invocation, one_line
 from vrooli_cli.cli.help import VerbCommand, VerbGroup
-from vrooli_cli.cli.options import Debug, Json, completing, one_of, positive_duration
+from vrooli_cli.cli.options import Debug, Json, choice, positive_duration
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="FORMAT",
-        parser=one_of("text", "json"),
-        autocompletion=completing("text", "json"),
+        **choice("text", "json"),
         help="text (default) or json.",
     ),
 ]
@@ -153,8 +152,7 @@ def call_tool(
             "-o",
             "--output",
             metavar="FORMAT",
-            parser=one_of("text", "json", "yaml"),
-            autocompletion=completing("text", "json", "yaml"),
+            **choice("text", "json", "yaml"),
             help="text, json or yaml.",
         ),
     ] = "text",

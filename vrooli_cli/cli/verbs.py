@@ -25,6 +25,9 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "run": Verb("vrooli_cli.cli.run", "Run a routine or a swarm", result=True),
+    "resume": Verb("vrooli_cli.cli.resume", "Go on with a run that failed, was stopped or suspended", result=True),
+    "approve": Verb("vrooli_cli.cli.resume", "Say yes to a step that waits for approval", result=True),
+    "reject": Verb("vrooli_cli.cli.resume", "Say no to a step that waits for approval", result=True),
     "validate": Verb("vrooli_cli.cli.check", "Say everything that is wrong with files, and run nothing"),
     "plan": Verb("vrooli_cli.cli.check", "Show batches, critical path, effects and the rules that would do"),
     "tools": Verb("vrooli_cli.cli.tools", "List and show the tools there are, and call one"),

@@ -186,4 +186,6 @@ class _Compiler:
         """A command line is shown to everybody on the machine (spec tools.md, "Secrets")."""
         for n, value in enumerate(command):
             if any(reference.path[0] == _SECRETS for reference in value.references):
-                self._findings.add(("command", n), "a secret in a command is seen by everybody on this machine", "use `env:`")
+                self._findings.add(
+                    ("command", n), "a secret in a command is seen by everybody on this machine", "use `env:`"
+                )

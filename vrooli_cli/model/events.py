@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from vrooli_cli.errors import Tier
@@ -52,7 +53,7 @@ class Event:
     execution_id: str
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={getattr(self, name)!r}" for name, _ in _fields(type(self)))
+        told = ", ".join(f"{name}={value!r}" for name, value in self.payload().items())
         return f"{type(self).__name__}(execution_id={self.execution_id!r}, {told})"
 
     def __eq__(self, other: object) -> bool:
@@ -65,12 +66,22 @@ class Event:
 
     def payload(self) -> dict[str, Any]:
         """The fields beside ``execution_id`` that have a value."""
-        return {wire: value for name, wire in _fields(type(self)) if (value := getattr(self, name)) is not None}
+        names, read = _layout(type(self))
+        return {name: value for name, value in zip(names, read(self), strict=True) if value is not None}
+
+
+def _layout(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """The names of every field beside ``execution_id``, and what reads them all at once."""
+    return _known_layout(kind)
 
 
 @lru_cache(None)
-def _fields(kind: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((f.name, f.metadata.get("wire", f.name)) for f in dataclasses.fields(kind) if f.name != "execution_id")
+def _known_layout(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(f.name for f in dataclasses.fields(kind) if f.name != "execution_id")
+    if len(names) == 1:
+        one = attrgetter(names[0])
+        return names, lambda event: (one(event),)
+    return names, attrgetter(*names) if names else lambda event: ()
 
 
 Emit = Callable[[Event], None]
@@ -757,7 +768,7 @@ def fact_of(wire: Mapping[str, Any]) -> Event | None:
     kind = event_types().get(wire["type"])
     if kind is None:
         return None
-    known = {name for name, _ in _fields(kind)}
+    known = set(_layout(kind)[0])
     payload = {key: value for key, value in wire["payload"].items() if key in known}
     return kind(execution_id=wire["execution_id"], **payload)
 

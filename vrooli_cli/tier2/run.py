@@ -326,8 +326,10 @@ def _prompt_keys(action: Any) -> dict[str, Any]:
 
 def result_of(machine: RunMachine, context: ExecutionContext, elapsed_ms: int) -> ExecutionResult:
     """The ExecutionResult of a run, at any moment of it."""
-    error = ExecutionError(**machine.error) if machine.error is not None else None
     status = ExecutionStatus(machine.status)
+    error = ExecutionError(**machine.error) if machine.error is not None else None
+    if status is ExecutionStatus.SUSPENDED:
+        error = _waiting(machine)
     usage = ResourceUsage(
         credits_used=str(machine.credits),
         duration_ms=elapsed_ms,
@@ -344,6 +346,17 @@ def result_of(machine: RunMachine, context: ExecutionContext, elapsed_ms: int) -
         duration_ms=elapsed_ms,
         steps={node.address: step_result(node) for node in _shown(machine.root)},
     )
+
+
+def _waiting(machine: RunMachine) -> ExecutionError:
+    """What a suspended run waits for."""
+    first = next(iter(machine.suspended), None)
+    if any(node.reason == "OUTCOME_UNKNOWN" for node in machine.suspended.values()):
+        code, what = "OUTCOME_UNKNOWN", "nobody knows whether it happened"
+    else:
+        code, what = "APPROVAL_REQUIRED", "it waits for an approval"
+    more = f" (and {len(machine.suspended) - 1} more)" if len(machine.suspended) > 1 else ""
+    return ExecutionError(code=code, message=f"{first}: {what}{more}", tier="tier2", step=first)
 
 
 def _shown(root: Frame) -> list[Node]:

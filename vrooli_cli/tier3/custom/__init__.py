@@ -3,7 +3,87 @@
 ::
 
     load_tools      everything that a project, ``--tools`` and installed packages bring, and what is wrong with it
-    tool            the decorator that makes a function a tool (``from vrooli_cli import tool``)
+    author.tool     the decorator that makes a function a tool (``from vrooli_cli import tool``)
+
+A file is *read* for ``validate`` and ``plan``, and *imported* for a run. What is broken is a problem with its line, and
+takes nothing else with it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vrooli_cli.errors import DefinitionError, InputError, Problem
+from vrooli_cli.loading.files import shown
+from vrooli_cli.loading.tools import read_command_tool
+from vrooli_cli.tier3.registry import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class CustomTools:
+    """What was found.
+
+    Attributes:
+        problems: Placed; each takes only its own file's tools away.
+    """
+
+    tools: tuple[Tool, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def load_tools(folders: Iterable[Path], *, importing: bool, installed: bool = True) -> CustomTools:
+    """The tools of these folders, and of installed packages.
+
+    Args:
+        folders: Each one's ``*.py`` and ``*.yaml``, not those that begin with ``_`` or ``.``; a folder that is given
+            twice counts once.
+        importing: False reads Python files without running any of their code; their tools cannot be called then.
+        installed: False leaves installed packages out.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    tools: list[Tool] = []
+    problems: list[Problem] = []
+    seen: set[Path] = set()
+    for folder in folders:
+        try:
+            resolved = folder.resolve()
+            files = sorted(resolved.iterdir())
+        except OSError as error:
+            reason = "there is no such folder" if not folder.is_dir() else (error.strerror or "it cannot be read")
+            raise InputError(f"tools: {shown(folder)}: {reason}") from None
+        if resolved in seen:
+            continue
+        seen.add(resolved)
+        for file in files:
+            if not file.name.startswith(("_", ".")) and file.is_file():
+                found, wrong = _of_file(file, importing)
+                tools += found
+                problems += wrong
+    if installed:
+        from vrooli_cli.tier3.custom.installed import installed_tools
+
+        found, wrong = installed_tools(importing)
+        tools += found
+        problems += wrong
+    return CustomTools(tuple(tools), tuple(problems))
+
+
+def _of_file(path: Path, importing: bool) -> tuple[list[Tool], list[Problem]]:
+    if path.suffix == ".py":
+        from vrooli_cli.tier3.custom.python import import_tools, read_tools
+        from vrooli_cli.tier3.custom.reading import read_python
+
+        file = read_python(path, shown(path))
+        return import_tools(file) if importing else read_tools(file)
+    from vrooli_cli.tier3.custom.command import command_tool, is_command_file
+
+    if not is_command_file(path):
+        return [], []
+    try:
+        return [command_tool(read_command_tool(path))], []
+    except DefinitionError as error:
+        return [], list(error.problems)

@@ -93,7 +93,9 @@ def _import_problem(file: ReadFile, error: BaseException) -> Problem:
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     told = f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
     hint = "install it where vrooli is installed" if isinstance(error, ModuleNotFoundError) else ""
-    return at_line(file.name, (lines[-1] if lines else 1) or 1, f"the tool file cannot be imported: {told}", file.path, hint)
+    return at_line(
+        file.name, (lines[-1] if lines else 1) or 1, f"the tool file cannot be imported: {told}", file.path, hint
+    )
 
 
 def marked_in(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -114,7 +116,7 @@ def tool_of_function(function: Callable[..., Any]) -> Tool:
     """
     mark: ToolMark = getattr(function, MARK, ToolMark())
     signature = signature_of(function)
-    name = mark.name or getattr(function, "__name__", "")
+    name: str = mark.name or getattr(function, "__name__", "")
     return tool_of(name, mark, signature, inspect.getdoc(function) or "", _calling(function, signature, mark, name))
 
 

@@ -1,4 +1,4 @@
-"""What a tool file says, read off its syntax tree: nothing of it is imported (spec tools.md, ``validate`` and ``plan``).
+"""What a tool file says, read off its syntax tree: nothing is imported (spec tools.md, ``validate`` and ``plan``).
 
 Found are functions at the top of the module under ``@tool`` from ``vrooli_cli``, under whatever name it was imported.
 Hints of the standard library become the same schema as in a run; any other one is any value until the file is imported.
@@ -22,7 +22,7 @@ from vrooli_cli.tier3.custom.signature import UNSET, Argument, Signature, Unfit,
 _PACKAGE: Final = "vrooli_cli"
 _TYPES: Final = {
     **{kind.__name__: kind for kind in (str, int, float, bool, list, dict, tuple, set, frozenset)},
-    **{name: Any for name in ("Any", "object")},
+    **dict.fromkeys(("Any", "object"), Any),
     "List": list,
     "Dict": dict,
     "Mapping": dict,
@@ -220,7 +220,8 @@ class _Reader:
                 hint, value = Any, None
             arguments.append(Argument(one.arg, hint, value, abouts.get(one.arg, "")))
         result = UNSET if node.returns is None else self._hint(node.returns, unknown=UNSET)
-        return FoundTool(mark.name or node.name, node.lineno, mark, Signature(tuple(arguments), context, result), doc)
+        line = min(decorator.lineno for decorator in node.decorator_list)  # where Python says that it begins
+        return FoundTool(mark.name or node.name, line, mark, Signature(tuple(arguments), context, result), doc)
 
     def _takes_context(self, argument: ast.arg) -> bool:
         hint = _unquoted(argument.annotation)
@@ -296,4 +297,3 @@ def _unquoted(node: ast.expr | None) -> ast.expr | None:
 
 def _is_ellipsis(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is ...
-

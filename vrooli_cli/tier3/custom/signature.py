@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,9 @@ from vrooli_cli.tier3.registry import ToolContext
 
 UNSET: Final = inspect.Parameter.empty
 _ARGUMENTS = re.compile(r"^(?:Args|Arguments|Parameters):\s*$", re.MULTILINE)
-_SECTION = re.compile(r"^(?:Returns|Raises|Yields|Examples?|Notes?|Attributes|Warns|See Also|References):?\s*$", re.MULTILINE)
+_SECTION = re.compile(
+    r"^(?:Returns|Raises|Yields|Examples?|Notes?|Attributes|Warns|See Also|References):?\s*$", re.MULTILINE
+)
 _ENTRY = re.compile(r"^\s*\*{0,2}(?P<name>[A-Za-z_]\w*)\s*(?:\([^)]*\))?\s*:\s*(?P<about>.*)$")
 
 
@@ -79,7 +82,9 @@ class Signature:
         from pydantic.errors import PydanticUserError
 
         try:
-            schema = self._model.model_json_schema(by_alias=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a default that JSON cannot say is left out of the schema
+                schema = self._model.model_json_schema(by_alias=True)
         except PydanticUserError as error:
             raise Unfit(_first_line(error)) from None
         schema.setdefault("properties", {})
@@ -199,7 +204,8 @@ def _untitled(schema: Any, *, names: bool = False) -> Any:
     if isinstance(schema, Mapping):
         kept = {key: value for key, value in schema.items() if names or key != "title" or not isinstance(value, str)}
         return {
-            key: value if key in ("default", "const", "enum", "examples") and not names
+            key: value
+            if key in ("default", "const", "enum", "examples") and not names
             else _untitled(value, names=not names and key in ("properties", "$defs", "patternProperties"))
             for key, value in kept.items()
         }
