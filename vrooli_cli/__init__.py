@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from vrooli_cli.tier2.tier import RunStateMachine as RunStateMachine
     from vrooli_cli.tier3.ai.manager import AIServiceManager as AIServiceManager
     from vrooli_cli.tier3.ai.scripted import ScriptedAI as ScriptedAI
+    from vrooli_cli.tier3.custom.author import tool as tool
     from vrooli_cli.tier3.executor import UnifiedExecutor as UnifiedExecutor
     from vrooli_cli.tier3.registry import Tool as Tool
     from vrooli_cli.tier3.registry import ToolContext as ToolContext
@@ -110,6 +111,7 @@ _MODULES = {
     "tier2.tier": ("RunStateMachine",),
     "tier3.ai.manager": ("AIServiceManager",),
     "tier3.ai.scripted": ("ScriptedAI",),
+    "tier3.custom.author": ("tool",),
     "tier3.executor": ("UnifiedExecutor",),
     "tier3.registry": (
         "Tool",

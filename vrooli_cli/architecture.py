@@ -49,6 +49,7 @@ from vrooli_cli.tier2.machine import Answered, Resumed
 from vrooli_cli.tier2.plan import RoutinePlan
 from vrooli_cli.tier2.tier import Opened, Opening, PreparedRun, RunOptions, RunStateMachine, answer_in
 from vrooli_cli.tier3.box import default_tools
+from vrooli_cli.tier3.custom import load_tools
 from vrooli_cli.tier3.executor import UnifiedExecutor
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.memory import MemoryMeter
@@ -84,6 +85,8 @@ class ExecutionArchitecture:
         permissions: The outermost level of rules, from the command line.
         folder: Where relative paths of tools start; None is the current folder.
         environ: The environment that runs may look at; None is the process's.
+        import_tools: False reads the tool files of the project, of ``settings.tools`` and of installed packages without
+            running any of their code: enough to check and to plan.
 
     Attributes:
         tier1, tier2, tier3: The tiers.
@@ -105,6 +108,7 @@ class ExecutionArchitecture:
         permissions: Permissions | None = None,
         folder: str | None = None,
         environ: Mapping[str, str] | None = None,
+        import_tools: bool = True,
     ) -> None:
         self.settings = settings or Settings()
         self.project = project or NO_PROJECT
@@ -113,7 +117,9 @@ class ExecutionArchitecture:
         self._kept = store is not None
         self.store: Store = store if store is not None else open_store(":memory:")
         self.event_bus = EventBus(self.store, self.clock)
-        self.tools = ToolRegistry([*default_tools(), *(tools or ())])
+        folders = [*([self.project.tools] if self.project.tools else []), *map(Path, self.settings.tools)]
+        self._custom = load_tools(folders, importing=import_tools)
+        self.tools = ToolRegistry([*default_tools(), *self._custom.tools, *(tools or ())])
         self.tracker = ResourceTracker(self.clock)
         self.host = LocalHost()
         self._environ = dict(os.environ if environ is None else environ)
@@ -135,6 +141,11 @@ class ExecutionArchitecture:
         self.tier2 = RunStateMachine(self.tier3, self.tools, self.tracker, self._open)
 
     # -- what a caller does -------------------------------------------------------------------------------------------
+
+    @property
+    def tool_warnings(self) -> list[Problem]:
+        """What is wrong with tool files; it takes nothing from the tools of other files."""
+        return [replace(problem, warning=True) for problem in self._custom.problems]
 
     def check(self, loaded: LoadedBundle) -> list[Problem]:
         """Everything that is wrong with a bundle or worth a warning, with lines: loading's own, names, graph, rules."""
@@ -304,9 +315,15 @@ class ExecutionArchitecture:
             plan, found = self.tier2.plan(bundle)
             problems.extend(loaded.place(found))
             problems.extend(self._check_rules(loaded, bundle))
+            problems.extend(self._broken_tool_files(problems))
         if any(not problem.warning for problem in problems):
             return None, problems
         return plan, problems
+
+    def _broken_tool_files(self, found: list[Problem]) -> list[Problem]:
+        """What is wrong with tool files: a warning, unless the file names a tool that is not there."""
+        missing = any(problem.code == "TOOL_NOT_FOUND" for problem in found)
+        return [replace(problem, warning=not missing) for problem in self._custom.problems]
 
     def _check_rules(self, loaded: LoadedBundle, bundle: Bundle) -> list[Problem]:
         known = {tool.name: list(tool.schema.get("properties", {})) for tool in self.tools}

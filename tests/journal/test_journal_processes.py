@@ -142,33 +142,6 @@ while True:
         store.close()
 
 
-def test_a_lease_that_many_fight_for_has_one_holder_at_a_time(tmp_path: Path) -> None:
-    script = """
-import os, sys
-from vrooli_cli.journal import SqliteStore
-store, sign, held = SqliteStore(sys.argv[1]), sys.argv[1] + ".held", 0
-print("ready", flush=True)
-sys.stdin.readline()
-while held < 400:
-    lease = store._leases.take("r")
-    if lease is not None:
-        os.close(os.open(sign, os.O_CREAT | os.O_EXCL))  # fails when somebody else is inside
-        os.unlink(sign)
-        lease.release()
-        held += 1
-"""
-    command = [sys.executable, "-c", script, str(tmp_path / "s.db")]
-    fighters = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for fighter in fighters:
-        assert fighter.stdout is not None and fighter.stdout.readline() == "ready\n"
-    for fighter in fighters:
-        _, errors = fighter.communicate("go\n", timeout=40)
-        assert (fighter.returncode, errors) == (0, "")
-
-
 def test_a_store_can_be_read_while_another_process_writes(tmp_path: Path) -> None:
     place = tmp_path / "s.db"
     SqliteStore(place).close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vrooli_cli.errors import InputError, StoreError, UnknownRunError
-from vrooli_cli.journal import SqliteStore, default_store_path, open_store
+from vrooli_cli.journal import Lease, SqliteStore, default_store_path, open_store
 from vrooli_cli.journal import blobs as blobs_module
 from vrooli_cli.journal.schema import VERSION
 from vrooli_cli.model.store import Busy, LogBatch, RunRecord, Store
@@ -230,6 +231,28 @@ def test_two_stores_on_one_file_see_each_others_leases(tmp_path: Path) -> None:
     other.release()
     one.close()
     two.close()
+
+
+def test_a_lock_on_a_file_that_is_gone_is_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, three = (SqliteStore(tmp_path / "s.db") for _ in range(3))
+    first = one.lease("r")
+    assert first is not None
+    real = fcntl.flock
+    others: list[Lease | None] = []
+
+    def at_the_worst_moment(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        first.release()  # the file that `two` has just opened is removed, and another one is locked in its place
+        others.append(three.lease("r"))
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", at_the_worst_moment)
+    assert two.lease("r") is None
+    (other,) = others
+    assert other is not None
+    other.release()
+    for store in (one, two, three):
+        store.close()
 
 
 def test_a_command_reaches_whoever_works_on_the_run_once(store: SqliteStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -115,6 +114,8 @@ def plan(
 
 
 def _picture(call: Invocation, file: str) -> Any:
+    import asyncio
+
     from vrooli_cli.cli.planned import Picture, routine_plan
     from vrooli_cli.cli.run import load
     from vrooli_cli.cli.session import Stdin, architecture_of, settings_of

@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -134,11 +134,12 @@ async def drive(
         approver.view = view
     copies = _Copies(how, stdout, file)
     copies.attach(prepared)
+    _remind(view, architecture, prepared)
     prepared.channel.fold(view.apply)
     signals = Signals(lambda: _stop(prepared, view, how), lambda: _abandon(architecture, view))
     view.start()
     try:
-        with signals:
+        with signals, redirect_stdout(sys.stderr):  # what a tool prints is for people
             result = await prepared.run()
             await architecture.close()
     except BaseException:
@@ -150,6 +151,17 @@ async def drive(
     ended = _Ended(call, loaded, prepared, how, result, wire)
     ended.tell(lost)
     return ended.print(stdout) or ended.code(signals.received)
+
+
+def _remind(view: View, architecture: ExecutionArchitecture, prepared: PreparedRun) -> None:
+    """A run that goes on is shown with what it has done before."""
+    state = getattr(view, "state", None)
+    if state is None or prepared.channel.next_seq <= 1:
+        return
+    from vrooli_cli.bus import replay
+
+    for event in replay(architecture.store, prepared.channel.key):
+        state.apply(event)
 
 
 def _stop(prepared: PreparedRun, view: View, how: How) -> None:
@@ -175,6 +187,8 @@ def _wire(stdout: Stdout, result: ExecutionResult) -> dict[str, Any]:
 def _shown_last(wire: dict[str, Any], prepared: PreparedRun, how: How) -> dict[str, Any]:
     """What the summary is made of: without the outputs, where the terminal shows them right below it anyway."""
     printed = how.format == "text" and prepared.plan.routine.outputs is not None
+    if wire["status"] == ExecutionStatus.SUSPENDED:  # the view says what it waits for; that is no failure
+        wire = {**wire, "error": None}
     return {**wire, "result": None} if printed and sys.stdout.isatty() else wire
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import sys
@@ -322,6 +321,8 @@ def print_dry_run(
     call: Invocation, loaded: LoadedBundle, settings: Settings, format_: str, values: Mapping[str, Any]
 ) -> int:
     """What each step would do, on stdout."""
+    import asyncio
+
     from vrooli_cli.cli.session import architecture_of
     from vrooli_cli.tier2.dry import dry_run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -169,7 +168,7 @@ def run(
     ] = None,
     tools: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="A folder of tools of your own.", rich_help_panel=_CONTROL, hidden=True),
+        typer.Option(metavar="DIR", help="A folder of tools beside the project's.", rich_help_panel=_CONTROL),
     ] = None,
     store: Annotated[
         str | None,
@@ -198,7 +197,7 @@ def run(
     call: Invocation = ctx.obj
     call.debug = debug
     _not_yet(flags)
-    from vrooli_cli.cli.session import command_line_rules, no_tool_folders, settings_of
+    from vrooli_cli.cli.session import command_line_rules, settings_of
 
     settings = settings_of(
         call,
@@ -216,18 +215,18 @@ def run(
         no_cache=no_cache,
         no_input=no_input,
         yes=yes,
+        tools=tuple(tools or ()),
     )
     if json and output not in (None, "json"):
         raise InputError(f"--json is short for -o json, so -o {output} contradicts it")
     if store and no_store:
         raise InputError("--store and --no-store contradict each other")
-    no_tool_folders(tools or ())
     asked = _Asked(
         file=file,
         inputs=tuple(input or ()),
         values=inputs,
         how=_how(settings, field=field, level=verbose - quiet, events=events, pass_exit=pass_exit, store=store),
-        permissions=command_line_rules(allow or (), deny or ()),
+        permissions=command_line_rules(allow or (), deny or (), settings.tools),
         dry_run=dry_run,
     )
     return _run(call, settings, asked)
@@ -264,6 +263,8 @@ def _how(
 
 
 def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
+    import asyncio
+
     from vrooli_cli.cli.drive import leave, open_events
     from vrooli_cli.cli.session import Stdin, approver_of, architecture_of, open_journal
 
@@ -312,6 +313,8 @@ async def _execute(
     except VrooliError:
         await architecture.close()
         raise
+    if how.level >= 0:
+        Console(call).problems(architecture.tool_warnings)
     return await drive(call, architecture, loaded, prepared, how, approver, events)
 
 

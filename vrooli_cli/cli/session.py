@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrooli_cli.cli.console import Invocation
@@ -60,7 +61,7 @@ def open_journal(settings: Settings, project: Project) -> Store | None:
     return open_store(place, full=project.store.get("sync") == "full")
 
 
-def command_line_rules(allow: Iterable[str], deny: Iterable[str]) -> Permissions:
+def command_line_rules(allow: Iterable[str], deny: Iterable[str], folders: Iterable[str] = ()) -> Permissions:
     """``--allow`` and ``--deny`` as the outermost level.
 
     Raises:
@@ -74,7 +75,7 @@ def command_line_rules(allow: Iterable[str], deny: Iterable[str]) -> Permissions
         deny=tuple(Rule(text, f"--deny {text}") for text in deny),
     )
     if permissions:
-        tools = {tool.name: list(tool.schema.get("properties", {})) for tool in registry()}
+        tools = {tool.name: list(tool.schema.get("properties", {})) for tool in registry(folders)}
         wrong = [problem for problem in check(permissions, pointer=(), tools=tools) if not problem.warning]
         if wrong:
             raise InputError("\n".join(f"--{problem.pointer[0]}: {problem}" for problem in wrong))
@@ -82,18 +83,25 @@ def command_line_rules(allow: Iterable[str], deny: Iterable[str]) -> Permissions
 
 
 def registry(folders: Iterable[str] = ()) -> ToolRegistry:
-    """The tools there are without a run: the box."""
+    """The tools there are without a run: the box, the project's, those of ``folders``; nothing is imported.
+
+    Raises:
+        DefinitionError: Two have one name, or ``vrooli.yaml`` is wrong.
+        InputError: There is no such folder.
+    """
+    return custom_registry(folders)[0]
+
+
+def custom_registry(folders: Iterable[str] = ()) -> tuple[ToolRegistry, tuple[Problem, ...]]:
+    """:func:`registry`, and what is wrong with tool files."""
+    from vrooli_cli.loading.project import load_project
     from vrooli_cli.tier3.box import default_tools
+    from vrooli_cli.tier3.custom import load_tools
     from vrooli_cli.tier3.registry import ToolRegistry
 
-    no_tool_folders(folders)
-    return ToolRegistry(default_tools())
-
-
-def no_tool_folders(folders: Iterable[str]) -> None:
-    """Raises InputError for ``--tools``: the engine for a project's own tools is not part of this version."""
-    if tuple(folders):
-        raise InputError("--tools: this version cannot load tools of your own yet; leave it out")
+    own = load_project().tools
+    custom = load_tools([*([own] if own else []), *map(Path, folders)], importing=False)
+    return ToolRegistry([*default_tools(), *custom.tools]), custom.problems
 
 
 def approver_of(settings: Settings) -> Approver:
@@ -118,8 +126,14 @@ def architecture_of(
     approver: Approver | None = None,
     permissions: Permissions | None = None,
     folder: str | None = None,
+    import_tools: bool | None = None,
 ) -> ExecutionArchitecture:
-    """The house for a file; ``folder`` is where relative paths of tools start, when it is not the current one."""
+    """The house for a file.
+
+    Args:
+        folder: Where relative paths of tools start, when it is not the current one.
+        import_tools: None imports them where somebody can be asked, that is, where something is run.
+    """
     from vrooli_cli.architecture import ExecutionArchitecture
 
     return ExecutionArchitecture(
@@ -130,6 +144,7 @@ def architecture_of(
         permissions=permissions,
         folder=folder,
         environ=call.environ,
+        import_tools=approver is not None if import_tools is None else import_tools,
     )
 
 

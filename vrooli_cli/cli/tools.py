@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from vrooli_cli.errors import InputError, VrooliError, did_you_mean
 if TYPE_CHECKING:
     from vrooli_cli.loading.project import Settings
     from vrooli_cli.model.run import ExecutionResult
-    from vrooli_cli.tier3.registry import Tool
+    from vrooli_cli.tier3.registry import Tool, ToolRegistry
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 family = typer.Typer(
@@ -38,24 +39,40 @@ Output = Annotated[
         help="text (default) or json.",
     ),
 ]
+Folders = Annotated[
+    list[str] | None, typer.Option("--tools", metavar="DIR", help="A folder of tools beside the project's.")
+]
 ToolName = Annotated[str, typer.Argument(metavar="NAME", help="A tool's name.", autocompletion=tool_names)]
 
 
 @family.command("list", cls=VerbCommand)
-def list_tools(ctx: typer.Context, output: Output = "text", json: Json = False, debug: Debug = False) -> int:
+def list_tools(
+    ctx: typer.Context, tools: Folders = None, output: Output = "text", json: Json = False, debug: Debug = False
+) -> int:
     """List the tools that a file may name."""
     from vrooli_cli.cli.output import Stdout
-    from vrooli_cli.cli.session import registry
 
     call: Invocation = ctx.obj
     call.debug = debug
-    stdout, tools = Stdout(call), registry().get_all_tools()
+    stdout, known = Stdout(call), _known(call, tools).get_all_tools()
     if json or output == "json":
-        stdout.json([about(tool) for tool in tools])
+        stdout.json([about(tool) for tool in known])
     else:
-        stdout.text(_table(call, tools))
+        stdout.text(_table(call, known))
     stdout.check()
     return 0
+
+
+def _known(call: Invocation, folders: list[str] | None) -> ToolRegistry:
+    """The tools there are; tool files that are broken are told and take nothing else with them."""
+    from dataclasses import replace
+
+    from vrooli_cli.cli.console import Console
+    from vrooli_cli.cli.session import custom_registry, settings_of
+
+    known, problems = custom_registry(settings_of(call, tools=tuple(folders or ())).tools)
+    Console(call).problems(replace(problem, warning=True) for problem in problems)
+    return known
 
 
 def about(tool: Tool) -> dict[str, Any]:
@@ -83,13 +100,20 @@ def _table(call: Invocation, tools: list[Tool]) -> str:
 
 
 @family.command("show", cls=VerbCommand)
-def show(ctx: typer.Context, name: ToolName, output: Output = "text", json: Json = False, debug: Debug = False) -> int:
+def show(
+    ctx: typer.Context,
+    name: ToolName,
+    tools: Folders = None,
+    output: Output = "text",
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
     """Show a tool's description, parameters, effects and origin."""
     from vrooli_cli.cli.output import Stdout
 
     call: Invocation = ctx.obj
     call.debug = debug
-    stdout, tool = Stdout(call), _tool(name)
+    stdout, tool = Stdout(call), _tool(call, name, tools)
     if json or output == "json":
         stdout.json(about(tool))
     else:
@@ -98,10 +122,8 @@ def show(ctx: typer.Context, name: ToolName, output: Output = "text", json: Json
     return 0
 
 
-def _tool(name: str) -> Tool:
-    from vrooli_cli.cli.session import registry
-
-    known = registry()
+def _tool(call: Invocation, name: str, folders: list[str] | None) -> Tool:
+    known = _known(call, folders)
     tool = known.get_tool(name)
     if tool is None:
         hint = did_you_mean(name, [one.name for one in known]) or "`vrooli tools list` shows them"
@@ -162,6 +184,7 @@ def call_tool(
     ] = None,
     allow: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Allow only what matches.")] = None,
     deny: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Deny what matches.")] = None,
+    tools: Folders = None,
     yes: Annotated[bool, typer.Option("--yes", help="Grant every ask.")] = False,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never prompt.")] = False,
     debug: Debug = False,
@@ -170,13 +193,15 @@ def call_tool(
 
     A value is read as JSON where the parameter is no text: -p 'rows=[{"a": 1}]'.
     """
+    import asyncio
+
     from vrooli_cli.cli.session import command_line_rules, settings_of
 
     call: Invocation = ctx.obj
     call.debug = debug
-    settings = settings_of(call, timeout_ms=timeout, yes=yes, no_input=no_input)
-    values = _parameters(_tool(name), parameters or [])
-    rules = command_line_rules(allow or (), deny or ())
+    settings = settings_of(call, timeout_ms=timeout, yes=yes, no_input=no_input, tools=tuple(tools or ()))
+    values = _parameters(_tool(call, name, tools), parameters or [])
+    rules = command_line_rules(allow or (), deny or (), settings.tools)
     result = asyncio.run(_called(call, settings, name, values, rules))
     return _answer(call, result, "json" if json else output)
 
@@ -211,6 +236,8 @@ def _parameters(tool: Tool, texts: list[str]) -> dict[str, Any]:
 async def _called(
     call: Invocation, settings: Settings, name: str, parameters: dict[str, Any], permissions: Any
 ) -> ExecutionResult:
+    import asyncio
+
     from vrooli_cli.architecture import ExecutionArchitecture
     from vrooli_cli.cli.session import approver_of
     from vrooli_cli.cli.signals import Signals
@@ -234,7 +261,7 @@ async def _called(
         )
         working = asyncio.ensure_future(architecture.tier3.execute(request))
         signals = Signals(working.cancel, architecture.host.processes.kill_all)
-        with signals:
+        with signals, redirect_stdout(sys.stderr):
             try:
                 return await working
             except asyncio.CancelledError:

@@ -18,7 +18,7 @@ from vrooli_cli.model.routine import PRIORITIES
 from vrooli_cli.model.run import Agent
 from vrooli_cli.model.swarm import DEFAULT_COMPLEXITY, MOST_TASKS, Planner, SubTask
 from vrooli_cli.tier1.knowledge import Excerpt
-from vrooli_cli.tier3.ai.service import AIRequest
+from vrooli_cli.tier3.ai.service import MAX_TOKENS, AIRequest
 from vrooli_cli.tier3.scope import Scope
 
 MOST_REPAIRS = 2
@@ -146,21 +146,22 @@ class GoalDecomposer:
         """The model's own answer, and all that is wrong with it."""
         listed = "\n".join(f"- {violation}" for violation in violations[:_TOLD])
         more = f"\n- and {len(violations) - _TOLD} more" if len(violations) > _TOLD else ""
-        text = f"The plan is not valid:\n{listed}{more}\nAnswer with the whole corrected plan, as JSON and nothing else."
+        text = (
+            f"The plan is not valid:\n{listed}{more}\nAnswer with the whole corrected plan, as JSON and nothing else."
+        )
         return [{"role": "assistant", "content": answer}, {"role": "user", "content": text}]
 
     def request(self, messages: Sequence[Message], *, attempt: int = 1, models: tuple[str, ...] = ()) -> AIRequest:
         """The messages as a request of structured output."""
         planner = self.planner
-        limits = {} if planner.max_tokens is None else {"max_tokens": planner.max_tokens}
         return AIRequest(
             messages=tuple(messages),
             models=planner.model or models,
             output_schema=DECOMPOSITION_SCHEMA,
             temperature=planner.temperature,
+            max_tokens=planner.max_tokens or MAX_TOKENS,
             address=ADDRESS,
             attempt=attempt,
-            **limits,
         )
 
     def _messages(self, lead: str, data: Mapping[str, Any], excerpts: Iterable[Excerpt]) -> list[Message]:

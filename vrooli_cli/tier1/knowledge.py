@@ -80,7 +80,8 @@ class KnowledgeBase:
             return []
         query = " OR ".join(f'"{word}"' for word in words)
         rows = self._db.execute(
-            "SELECT source, text FROM excerpts WHERE excerpts MATCH ? ORDER BY bm25(excerpts), rowid LIMIT ?", (query, k)
+            "SELECT source, text FROM excerpts WHERE excerpts MATCH ? ORDER BY bm25(excerpts), rowid LIMIT ?",
+            (query, k),
         )
         return [Excerpt(source, found) for source, found in rows]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from heapq import heappop
+from heapq import heappop, heappush
 from typing import Any, Literal
 
 from vrooli_cli.errors import ExpressionError, IllegalMove, VrooliError
@@ -23,7 +23,7 @@ from vrooli_cli.model.swarm import SubTask
 from vrooli_cli.tier1.board import SwarmBlackboard
 from vrooli_cli.tier1.decompose import MOST_REPAIRS, Message, invalid, task_wire
 from vrooli_cli.tier1.knowledge import Excerpt
-from vrooli_cli.tier1.names import SwarmNames
+from vrooli_cli.tier1.names import SwarmNames, run_facts
 from vrooli_cli.tier1.organise import Duty, roles_of
 from vrooli_cli.tier1.plan import SwarmPlan
 from vrooli_cli.tier1.state import (
@@ -282,6 +282,7 @@ class SwarmMachine(SwarmState):
         self.stage = Stage.PLANNING
         self.synthesis: Any = None
         self._lookup = lookup or (lambda text: ())
+        self._settings: dict[str, Any] | None = None
         self._events: list[e.Event] = []
         self._instructions: list[Instruction] = []
         self._now = 0
@@ -319,8 +320,15 @@ class SwarmMachine(SwarmState):
         return (self.active_ns + running) // 1_000_000
 
     def names(self, **extra: Any) -> SwarmNames:
-        """The names that the texts of the file see."""
-        return SwarmNames(self, extra)
+        """The names that the texts of the file see; raises ExpressionError when ``vars`` have no value."""
+        return SwarmNames(self, self.settings(), self.plan.task_ids or (), extra)
+
+    def settings(self) -> dict[str, Any]:
+        """What ``vars``, ``env``, ``secrets`` and ``run`` are."""
+        run = run_facts(self, self.plan.swarm.name, self.options.work_dir)
+        if self._settings is None:
+            self._settings = self.plan.settings(self.inputs, self.options.environ, run)
+        return {**self._settings, "run": run}
 
     # -- stimuli ------------------------------------------------------------------------------------------------------
 
@@ -516,9 +524,7 @@ class SwarmMachine(SwarmState):
             placed = team.placements[task.id]
             for agent in placed.agents:
                 self._emit(
-                    e.TaskAssigned(
-                        execution_id=self.root_id, task_id=task.id, agent_id=agent, reason=placed.reason
-                    )
+                    e.TaskAssigned(execution_id=self.root_id, task_id=task.id, agent_id=agent, reason=placed.reason)
                 )
 
     def _set_to_work(self) -> None:
@@ -540,12 +546,7 @@ class SwarmMachine(SwarmState):
                 else:
                     self._start(part)
             for entry in held:
-                self._requeue(entry)
-
-    def _requeue(self, entry: tuple[int, int, int, int, Part]) -> None:
-        from heapq import heappush
-
-        heappush(self.crew[entry[4].agent].queue, entry)
+                heappush(crewman.queue, entry)
 
     def _must_wait(self, task: Task) -> bool:
         """With ``schedule: batched`` a phase starts when the one before it has ended."""
@@ -614,9 +615,10 @@ class SwarmMachine(SwarmState):
             self._end_phase(task.phase)
 
     def _end_phase(self, phase: int) -> None:
-        if phase in self.phases_seen and phase not in self.phases_done:
-            if all(task.done for task in self.tasks.values() if task.phase == phase):
-                self._emit(e.PhaseCompleted(execution_id=self.root_id, phase=phase))
+        if phase not in self.phases_seen or phase in self.phases_done:
+            return
+        if all(task.done for task in self.tasks.values() if task.phase == phase):
+            self._emit(e.PhaseCompleted(execution_id=self.root_id, phase=phase))
 
     def _failed(self, part: Part, stimulus: TaskEnded) -> None:
         reason = self._halt.reason if self._halt is not None else "the task was stopped"
@@ -644,9 +646,8 @@ class SwarmMachine(SwarmState):
     def _adapt(self, part: Part) -> None:
         """Another agent, another branch, another plan; or the end."""
         error = part.error or {}
-        if not self._may_repeat(part, error):
-            self._lose(part)
-        elif not self._reassign(part) and not self._other_branch(part) and not self._revise(part):
+        ways = (self._reassign, self._other_branch, self._revise)
+        if not self._may_repeat(part, error) or not any(way(part) for way in ways):
             self._lose(part)
 
     def _may_repeat(self, part: Part, error: Mapping[str, Any]) -> bool:
@@ -991,7 +992,9 @@ class SwarmMachine(SwarmState):
         if self._failure is not None:
             return "failed", self._failure, None
         try:
-            return "completed", None, self.plan.result(self)
+            results = {task.id: task.result for task in self.tasks.values()}
+            names = self.names(synthesis=self.synthesis)
+            return "completed", None, self.plan.result(names, self.synthesis, results)
         except ExpressionError as error:
             return "failed", _error("EXPRESSION_ERROR", f"outputs: {error.message}"), None
 

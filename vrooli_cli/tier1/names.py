@@ -2,72 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from vrooli_cli.tier1.machine import SwarmMachine
+from vrooli_cli.tier1.state import SwarmState
 
 TASK_FIELDS = ("result", "status", "agent")
-_ROOTS = ("inputs", "goal", "tasks", "blackboard", "vars", "env", "secrets", "run")
-_NOT_DONE = {"result": None, "status": "skipped", "agent": None}
+ROOTS = ("inputs", "goal", "tasks", "blackboard", "vars", "env", "secrets", "run")
 
 
 class SwarmNames(Mapping[str, Any]):
-    """Every name of a swarm's expressions, looked up only when asked for."""
+    """Every name of a swarm's expressions, looked up only when asked for.
 
-    __slots__ = ("_extra", "_machine")
+    Args:
+        state: The swarm.
+        settings: What ``vars``, ``env``, ``secrets`` and ``run`` are.
+        tasks: Every task that the file knows of, also of branches that are not taken.
+        extra: Names for one text.
+    """
 
-    def __init__(self, machine: SwarmMachine, extra: Mapping[str, Any] | None = None) -> None:
-        self._machine = machine
+    __slots__ = ("_extra", "_settings", "_state", "_tasks")
+
+    def __init__(
+        self,
+        state: SwarmState,
+        settings: Mapping[str, Any],
+        tasks: Iterable[str] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._tasks = tasks
         self._extra = extra or {}
 
     def __getitem__(self, name: str) -> Any:
-        machine = self._machine
+        state = self._state
         if name in self._extra:
             return self._extra[name]
-        if name in machine.inputs:
-            return machine.inputs[name]
-        if name == "goal":
-            return machine.goal
-        if name == "tasks":
-            return tasks_view(machine)
+        if name in state.inputs:
+            return state.inputs[name]
         if name == "inputs":
-            return machine.inputs
+            return state.inputs
+        if name == "goal":
+            return state.goal
+        if name == "tasks":
+            return tasks_view(state, self._tasks)
         if name == "blackboard":
-            return machine.blackboard
-        if name == "run":
-            return facts(machine)
-        if name in ("vars", "env", "secrets"):
-            return machine.plan.settings(machine, name)
-        raise KeyError(name)
+            return state.blackboard
+        return self._settings[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from _ROOTS
+        yield from ROOTS
         yield from self._extra
-        yield from self._machine.inputs
+        yield from self._state.inputs
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-def tasks_view(machine: SwarmMachine) -> dict[str, Any]:
+def tasks_view(state: SwarmState, known: Iterable[str] = ()) -> dict[str, Any]:
     """Task id → ``{result, status, agent}``; a task of a branch that was not taken is skipped."""
-    view = {name: dict(_NOT_DONE) for name in machine.plan.task_ids or ()}
-    for task in (*machine.left.values(), *machine.tasks.values()):
+    view: dict[str, Any] = {name: {"result": None, "status": "skipped", "agent": None} for name in known}
+    for task in (*state.left.values(), *state.tasks.values()):
         view[task.id] = task.view()
     return view
 
 
-def facts(machine: SwarmMachine) -> dict[str, Any]:
+def run_facts(state: SwarmState, name: str, work_dir: str) -> dict[str, Any]:
     """What ``run`` is."""
-    started = datetime.fromtimestamp(machine.first_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+    started = datetime.fromtimestamp(state.first_ns / 1e9, UTC).isoformat(timespec="milliseconds")
     return {
-        "id": machine.root_id,
-        "name": machine.plan.swarm.name,
+        "id": state.root_id,
+        "name": name,
         "started_at": started.replace("+00:00", "Z"),
-        "status": machine.status,
-        "error": dict(machine.error) if machine.error is not None else None,
-        "work_dir": machine.options.work_dir,
+        "status": state.status,
+        "error": dict(state.error) if state.error is not None else None,
+        "work_dir": work_dir,
     }

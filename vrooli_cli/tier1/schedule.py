@@ -11,7 +11,7 @@ equal input gives an equal plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from random import Random
@@ -93,16 +93,15 @@ class Plan(NamedTuple):
 
 def simulate(instance: Instance, plan: Plan, limit: int | None = None) -> tuple[int, list[int]]:
     """When the last job ends, and when each starts; given up as soon as ``limit`` is passed."""
-    durations, agents = instance.durations, plan.agents
+    durations, agents, children = instance.durations, plan.agents, instance.children
     left = [len(above) for above in instance.parents]
     starts = [0] * len(durations)
     free = list(instance.places)
+    keys = list(zip((-priority for priority in instance.priorities), plan.ranks, range(len(durations)), strict=True))
     queues: list[list[tuple[int, int, int]]] = [[] for _ in free]
     for job, count in enumerate(left):
         if not count:
-            queues[agents[job]].append((-instance.priorities[job], plan.ranks[job], job))
-    for queue in queues:
-        heapify(queue)
+            heappush(queues[agents[job]], keys[job])
     running: list[tuple[int, int]] = []
     now = 0
     touched: Iterable[int] = range(len(free))
@@ -114,22 +113,30 @@ def simulate(instance: Instance, plan: Plan, limit: int | None = None) -> tuple[
                 free[agent] -= 1
                 starts[job] = now
                 heappush(running, (now + durations[job], job))
-        if not running:
+        if not running or (limit is not None and now > limit):
             return now, starts
-        now = running[0][0]
-        if limit is not None and now > limit:
-            return now, starts
-        changed: set[int] = set()
+        now, changed = running[0][0], set()
         while running and running[0][0] == now:
             job = heappop(running)[1]
             free[agents[job]] += 1
             changed.add(agents[job])
-            for child in instance.children[job]:
-                left[child] -= 1
-                if not left[child]:
-                    heappush(queues[agents[child]], (-instance.priorities[child], plan.ranks[child], child))
-                    changed.add(agents[child])
+            changed.update(_release(children[job], left, agents, queues, keys))
         touched = sorted(changed)
+
+
+def _release(
+    children: Sequence[int],
+    left: list[int],
+    agents: Sequence[int],
+    queues: list[list[tuple[int, int, int]]],
+    keys: Sequence[tuple[int, int, int]],
+) -> Iterator[int]:
+    """Queue the children that have waited for this job alone; the agents that get them."""
+    for child in children:
+        left[child] -= 1
+        if not left[child]:
+            heappush(queues[agents[child]], keys[child])
+            yield agents[child]
 
 
 def solve(instance: Instance) -> tuple[Plan, int, list[int]]:
@@ -211,7 +218,7 @@ def _ranks(order: Sequence[int]) -> list[int]:
 def _improved(instance: Instance, plan: Plan, makespan: int, least: int) -> Plan:
     """Other agents and other orders for single jobs, kept when nothing gets worse."""
     count = len(instance.durations)
-    chance = Random(count)  # noqa: S311 - the same numbers each time are what is wanted
+    chance = Random(count)
     movable = [job for job in range(count) if len(instance.eligible[job]) > 1]
     agents, ranks = list(plan.agents), list(plan.ranks)
     best = makespan

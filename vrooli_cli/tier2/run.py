@@ -114,8 +114,9 @@ class RunShell:
         self._channel.wake()
 
     def cancel(self, reason: str) -> None:
-        """Ask the run to stop; it stops its steps, runs its ``finally`` and ends."""
-        self.tell(CancelRequested(self._clock.now_ns(), reason))
+        """Ask the run to stop; it stops its steps, runs its ``finally`` and ends. Waits for no reader of our output."""
+        self._stimuli.append(CancelRequested(self._clock.now_ns(), reason))
+        self._channel.wake(urgent=True)
 
     def answer(self, address: str, answer: Answer) -> None:
         """A person's answer from elsewhere (another process, a test)."""
@@ -168,6 +169,10 @@ class RunShell:
 
     def _start(self, order: StartAttempt) -> None:
         assert self._group is not None
+        if self._channel.failure is not None:  # nothing new begins that could not be written down
+            error = ExecutionError.of(self._channel.failure, step=order.node.address, tier="tier2")
+            self.tell(AttemptEnded(self._clock.now_ns(), order.address, order.attempt, Outcome(error=error)))
+            return
         task = self._group.create_task(self._attempt(order), name=f"step:{order.address}")
         self._tasks[order.address] = task
 

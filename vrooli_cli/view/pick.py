@@ -14,7 +14,7 @@ from vrooli_cli.view.board import COMPLETED, FAILED, RUNNING, SKIPPED, SUSPENDED
 from vrooli_cli.view.crew import Crew
 from vrooli_cli.view.screen import Bar, More, Place, Row, Screen, Speech, TeamPart
 from vrooli_cli.view.state import Failure, Node, ViewState, milliseconds
-from vrooli_cli.view.text import duration, line
+from vrooli_cli.view.text import duration, line, place
 from vrooli_cli.view.told import Told, told_of
 
 _SPEECHES = 2
@@ -281,10 +281,10 @@ class Chooser:
 
     def _relative(self, address: str, unit: int) -> str:
         if unit < 0:
-            return line(address, 120)
+            return place(address, 120)
         if address.startswith("task:"):
-            return line(address.partition("/")[2], 120)
-        return line(address[len(self._name(unit)) :].removeprefix("/"), 120)
+            return place(address.partition("/")[2], 120)
+        return place(address[len(self._name(unit)) :].removeprefix("/"), 120)
 
     # -- putting together ---------------------------------------------------------------------------------------------
 

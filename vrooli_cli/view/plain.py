@@ -23,7 +23,7 @@ from vrooli_cli.view.line import Line, of_rich
 from vrooli_cli.view.state import ViewState, parent_address
 from vrooli_cli.view.summary import final_summary
 from vrooli_cli.view.terminal import Scribe
-from vrooli_cli.view.text import block, count, duration, line
+from vrooli_cli.view.text import block, count, duration, place
 from vrooli_cli.view.told import ALERT, Told, tell
 
 LOOP_LIMIT = 20
@@ -137,7 +137,7 @@ class PlainView:
             return
         self._tenths[name] = tenth
         words = f"{count(ended)}/{count(total)}" + (f", {count(failed)} failed" if failed else "")
-        subject = line(name, 100) if name else self.state.name
+        subject = place(name, 100) if name else self.state.name
         self._write(Told(event.timestamp, "tier2", "progress", RUNNING, subject, -1, words))
 
     def _write(self, told: Told) -> None:

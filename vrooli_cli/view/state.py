@@ -33,7 +33,7 @@ from vrooli_cli.view.board import (
     Board,
 )
 from vrooli_cli.view.crew import Crew
-from vrooli_cli.view.text import block, line
+from vrooli_cli.view.text import block, line, place
 from vrooli_cli.view.told import WORDS_OF, Heard, reason_of
 
 FAILURES_KEPT = 50
@@ -87,7 +87,7 @@ class Failure:
     def __init__(self, address: str, unit: int, error: object, attempts: int, ms: int, *, continued: bool) -> None:
         self.address = address
         self.unit = unit
-        self.name = line(address, 120)
+        self.name = place(address, 120)
         self.code, self.message = reason_of(error)
         self.attempts = attempts
         self.ms = ms

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from urllib.parse import unquote
 
 from rich.cells import cell_len
 
@@ -37,6 +38,11 @@ def line(value: object, limit: int = LINE_LIMIT) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _tamed(_ODD.sub(_replace, text))
+
+
+def place(address: str, limit: int = LINE_LIMIT) -> str:
+    """An address as people read it: the keys of loops as they were, not percent-encoded. For commands use the address."""
+    return line(unquote(address) if "%" in address else address, limit)
 
 
 def block(text: str) -> str:

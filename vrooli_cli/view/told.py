@@ -13,7 +13,7 @@ from typing import Any
 
 from vrooli_cli.model import events as e
 from vrooli_cli.view.board import CANCELLED, COMPLETED, FAILED, READY, RETRYING, RUNNING, SKIPPED, SUSPENDED
-from vrooli_cli.view.text import line
+from vrooli_cli.view.text import line, place
 
 ALERT = 9
 """A mark beside the states of a step: something to look at that is nobody's state."""
@@ -50,7 +50,7 @@ def told_of(heard: Heard) -> Told:
     at, kind, (mark, subject, ms, detail) = heard
     ms = ms if type(ms) is int else -1
     name = kind.type if kind.tier is None else kind.type[6:]
-    return Told(at, kind.tier or "", name, mark, line(subject, 100), ms, _sentence(detail))
+    return Told(at, kind.tier or "", name, mark, place(subject, 100), ms, _sentence(detail))
 
 
 def tell(event: e.ExecutionEvent, fact: e.Event) -> Told | None:

@@ -296,7 +296,7 @@ def backoff(kind: Refusal, attempt: int, asked: float | None, rng: random.Random
         asked: ``Retry-After`` in seconds; None when the endpoint did not say.
         rng: Where jitter comes from.
     """
-    step = min(_LONGEST, _BASE[kind] * 2.0 ** (attempt - 1)) * rng.uniform(0.5, 1.0)
+    step = min(_LONGEST, _BASE[kind] * 2.0 ** (attempt - 1)) * rng.uniform(0.6, 1.0)
     if asked is None:
         return step
     return max(asked + min(1.0, asked / 10) * rng.random(), step / 10)

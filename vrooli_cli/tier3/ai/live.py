@@ -244,7 +244,7 @@ async def _committed(scope: Scope) -> None:
 
 def _unanswered(failed: list[tuple[Target, Fault]]) -> VrooliError:
     """Why nobody answered, in one line."""
-    throttled = all(fault.kind == "throttled" for _, fault in failed)
+    throttled = all(fault.kind == "throttled" and fault.status in (429, 529) for _, fault in failed)
     told = "; ".join(f"{target.name}: {fault.message}" for target, fault in failed)
     context: dict[str, Any] = {"models": [target.name for target, _ in failed]}
     last = failed[-1][1]

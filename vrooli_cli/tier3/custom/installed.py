@@ -6,14 +6,14 @@ functions, or a list of any of these.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vrooli_cli.errors import Problem
 from vrooli_cli.tier3.custom.author import MARK
@@ -21,6 +21,9 @@ from vrooli_cli.tier3.custom.python import marked_in, read_tools, tool_of_functi
 from vrooli_cli.tier3.custom.reading import read_python
 from vrooli_cli.tier3.custom.signature import Unfit
 from vrooli_cli.tier3.registry import Tool
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP: Final = "vrooli.tools"
 
@@ -34,11 +37,34 @@ def installed_tools(importing: bool, points: Iterable[EntryPoint] | None = None)
     """
     tools: list[Tool] = []
     problems: list[Problem] = []
-    for point in sorted(entry_points(group=GROUP) if points is None else points, key=lambda one: one.name):
+    if points is None:
+        points = _entry_points() if _is_anybody() else ()
+    for point in sorted(points, key=lambda one: one.name):
         found, wrong = _imported(point) if importing else _read(point)
         tools += found
         problems += wrong
     return tools, problems
+
+
+def _is_anybody() -> bool:
+    """True when a package offers tools: a look at a hundred small files, for ``importlib.metadata`` is slow."""
+    wanted = f"[{GROUP}]".encode()
+    for folder in map(Path, sys.path):
+        if folder.suffix in (".egg", ".whl", ".zip") and folder.is_file():
+            return True
+        with suppress(OSError):
+            for entry in os.scandir(folder):
+                if entry.name.endswith((".dist-info", ".egg-info")):
+                    with suppress(OSError), open(f"{entry.path}/entry_points.txt", "rb") as file:  # noqa: PTH123 - quick
+                        if wanted in file.read():
+                            return True
+    return False
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
 
 
 def _origin(point: EntryPoint) -> str:

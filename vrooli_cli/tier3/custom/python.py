@@ -116,7 +116,7 @@ def tool_of_function(function: Callable[..., Any]) -> Tool:
     """
     mark: ToolMark = getattr(function, MARK, ToolMark())
     signature = signature_of(function)
-    name: str = mark.name or getattr(function, "__name__", "")
+    name = str(mark.name or getattr(function, "__name__", ""))
     return tool_of(name, mark, signature, inspect.getdoc(function) or "", _calling(function, signature, mark, name))
 
 
