@@ -68,4 +68,10 @@ def dollars(text: str) -> float:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Short for -o json.", rich_help_panel="Output")]
+Folders = Annotated[
+    list[str] | None, typer.Option("--tools", metavar="DIR", help="A folder of tools beside the project's.")
+]
+ImportTools = Annotated[
+    bool, typer.Option("--import-tools", help="Import the Python files of tools, too; without it they are only read.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.", rich_help_panel="Output")]

@@ -126,13 +126,10 @@ def architecture_of(
     approver: Approver | None = None,
     permissions: Permissions | None = None,
     folder: str | None = None,
-    import_tools: bool | None = None,
 ) -> ExecutionArchitecture:
-    """The house for a file.
+    """The house for a file; ``folder`` is where relative paths of tools start, when it is not the current one.
 
-    Args:
-        folder: Where relative paths of tools start, when it is not the current one.
-        import_tools: None imports them where somebody can be asked, that is, where something is run.
+    Tool files are imported where somebody is asked, that is, where something is run.
     """
     from vrooli_cli.architecture import ExecutionArchitecture
 
@@ -144,7 +141,7 @@ def architecture_of(
         permissions=permissions,
         folder=folder,
         environ=call.environ,
-        import_tools=approver is not None if import_tools is None else import_tools,
+        import_tools=bool(settings.import_tools) or approver is not None,
     )
 
 

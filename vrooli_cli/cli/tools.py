@@ -11,7 +11,7 @@ import typer
 from vrooli_cli.cli.complete import tools as tool_names
 from vrooli_cli.cli.console import Invocation, one_line
 from vrooli_cli.cli.help import VerbCommand, VerbGroup
-from vrooli_cli.cli.options import Debug, Json, choice, positive_duration
+from vrooli_cli.cli.options import Debug, Folders, Json, choice, positive_duration
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ Output = Annotated[
         **choice("text", "json"),
         help="text (default) or json.",
     ),
-]
-Folders = Annotated[
-    list[str] | None, typer.Option("--tools", metavar="DIR", help="A folder of tools beside the project's.")
 ]
 ToolName = Annotated[str, typer.Argument(metavar="NAME", help="A tool's name.", autocompletion=tool_names)]
 

@@ -178,6 +178,7 @@ class Settings:
 
     Attributes:
         tools: Folders of tools beside the project's.
+        import_tools: Import tool files also where nothing is run.
         grace_ms: From TERM to KILL.
         store: The journal's file; ``no_store`` keeps it in memory.
     """
@@ -194,6 +195,7 @@ class Settings:
     max_credits: int | None = None
     max_cost: float | None = None
     tools: tuple[str, ...] = ()
+    import_tools: bool | None = None
     keep_going: bool | None = None
     no_store: bool | None = None
     no_cache: bool | None = None

@@ -40,9 +40,10 @@ def line(value: object, limit: int = LINE_LIMIT) -> str:
     return _tamed(_ODD.sub(_replace, text))
 
 
-def place(address: str, limit: int = LINE_LIMIT) -> str:
-    """An address as people read it: the keys of loops as they were, not percent-encoded. For commands use the address."""
-    return line(unquote(address) if "%" in address else address, limit)
+def place(address: object, limit: int = LINE_LIMIT) -> str:
+    """An address as people read it: the keys of loops as they were, not percent-encoded. Commands take the address."""
+    text = address if type(address) is str else str(address)
+    return line(unquote(text) if "%" in text else text, limit)
 
 
 def block(text: str) -> str:

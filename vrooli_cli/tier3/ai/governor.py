@@ -140,6 +140,8 @@ class Turn:
         tokens: What it may count for against a token quota.
         not_before: When it may be sent again.
         number: Its last sending, counted in the lane.
+        waited: Seconds of waiting for tries, all together.
+        delay: The last backoff that was our own choice.
     """
 
     body: str
@@ -150,6 +152,7 @@ class Turn:
     number: int = 0
     attempts: int = 0
     waited: float = 0.0
+    delay: float = 0.0
     flying: bool = False
 
 
@@ -287,16 +290,18 @@ class Lane:
             self.flying -= 1
 
 
-def backoff(kind: Refusal, attempt: int, asked: float | None, rng: random.Random) -> float:
+def backoff(kind: Refusal, attempt: int, asked: float | None, rng: random.Random, least: float = 0.0) -> float:
     """Seconds before the next try: what the endpoint asked for and a little more, else exponential with jitter.
 
     Args:
         kind: Why.
         attempt: How many tries there were, from 1.
+        least: What it was the last time; a call whose troubles change still waits longer each time.
         asked: ``Retry-After`` in seconds; None when the endpoint did not say.
         rng: Where jitter comes from.
     """
     step = min(_LONGEST, _BASE[kind] * 2.0 ** (attempt - 1)) * rng.uniform(0.6, 1.0)
+    step = max(step, min(_LONGEST, 1.25 * least))
     if asked is None:
         return step
     return max(asked + min(1.0, asked / 10) * rng.random(), step / 10)
@@ -416,7 +421,8 @@ class Call:
         lane, turn = self._road.lane, self.turn
         now = asyncio.get_running_loop().time()
         asked = retry_after(headers, epoch)
-        delay = backoff(kind, turn.attempts, asked, self._rng)
+        delay = backoff(kind, turn.attempts, asked, self._rng, turn.delay)
+        turn.delay = delay if asked is None else turn.delay
         lane.refused(turn, now, delay, kind)
         lane.hear(headers, now, epoch)
         spent = turn.attempts >= MAX_ATTEMPTS or turn.waited > MAX_WAIT
