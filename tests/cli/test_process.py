@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -127,6 +129,7 @@ def on_a_terminal(folder: Path, words: list[str], answers: dict[str, str], **mor
         stdout=subprocess.PIPE,
         stderr=follower,
         start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that ^C is a signal
     )
     os.close(follower)
     seen, left, until = "", dict(answers), time.monotonic() + 30
@@ -142,11 +145,12 @@ def on_a_terminal(folder: Path, words: list[str], answers: dict[str, str], **mor
             break
         for question in [question for question in left if question in seen]:
             os.write(leader, left.pop(question).encode())
-    code = running.wait(10)
-    os.close(leader)
-    assert running.stdout is not None
-    seen += running.stdout.read().decode()
-    running.stdout.close()
+    try:
+        printed, _ = running.communicate(timeout=10)
+    finally:
+        running.kill()
+        os.close(leader)
+    seen, code = seen + printed.decode(), running.returncode
     assert "Traceback" not in seen
     return code, seen
 

@@ -105,7 +105,7 @@ def test_the_file_is_judged_before_its_inputs(write: Write, call: Call) -> None:
         (["--allow", "shel(*)"], "did you mean 'shell'?"),
         (["--deny", "shell("], "closing parenthesis"),
         (["--record", "x"], "does not work yet"),
-        (["--tools", "x"], "cannot load tools"),
+        (["--tools", "x"], "no such folder"),
         (["--events", "/nowhere/at/all"], "cannot be written"),
     ],
 )

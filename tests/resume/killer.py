@@ -13,16 +13,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jinja2.sandbox
+import jsonschema
+import networkx
+import psutil
+import yaml
+
 import vrooli_cli.architecture
 import vrooli_cli.cli.drive
 import vrooli_cli.cli.resume
 import vrooli_cli.cli.run
 import vrooli_cli.tier2.run
-import vrooli_cli.view.plain  # noqa: F401
+import vrooli_cli.view.plain
 from vrooli_cli.cli.main import main
 from vrooli_cli.journal import open_store
 from vrooli_cli.journal.history import history_of
 from vrooli_cli.journal.store import SqliteStore
+
+WARM = (jinja2.sandbox, jsonschema, networkx, psutil, yaml, vrooli_cli)
 
 
 def deadly(kill_at: int, *, before: bool) -> None:

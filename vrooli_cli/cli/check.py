@@ -9,7 +9,7 @@ import typer
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json, choice
+from vrooli_cli.cli.options import Debug, Folders, ImportTools, Json, choice
 from vrooli_cli.errors import DefinitionError, InputError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def validate(
     ] = "text",
     json: Json = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Leave warnings out.")] = False,
+    tools: Folders = None,
+    import_tools: ImportTools = False,
     debug: Debug = False,
 ) -> int:
     """Say everything that is wrong with files; run nothing, import no tool file, need no key.
@@ -51,7 +53,8 @@ def validate(
 
     call: Invocation = ctx.obj
     call.debug = debug
-    settings, stdin = settings_of(call), Stdin()
+    settings = settings_of(call, tools=tuple(tools or ()), import_tools=import_tools)
+    stdin = Stdin()
     found: list[Problem] = []
     for file in files:
         found += problem_list(call, settings, file, stdin)
@@ -97,6 +100,8 @@ def plan(
         ),
     ] = "text",
     json: Json = False,
+    tools: Folders = None,
+    import_tools: ImportTools = False,
     debug: Debug = False,
 ) -> int:
     """Show batches, critical path, effects, the narrowest rules and the models; run nothing."""
@@ -106,22 +111,23 @@ def plan(
     call.debug = debug
     if json and output not in ("text", "json"):
         raise InputError(f"--json is short for -o json, so -o {output} contradicts it")
-    picture = _picture(call, file)
+    from vrooli_cli.cli.session import settings_of
+
+    picture = _picture(call, file, settings_of(call, tools=tuple(tools or ()), import_tools=import_tools))
     stdout = Stdout(call)
     _print(call, stdout, picture, "json" if json else output)
     stdout.check()
     return 0
 
 
-def _picture(call: Invocation, file: str) -> Any:
+def _picture(call: Invocation, file: str, settings: Settings) -> Any:
     import asyncio
 
     from vrooli_cli.cli.planned import Picture, routine_plan
     from vrooli_cli.cli.run import load
-    from vrooli_cli.cli.session import Stdin, architecture_of, settings_of
+    from vrooli_cli.cli.session import Stdin, architecture_of
 
     loaded = load(file, Stdin())
-    settings = settings_of(call)
 
     async def planned() -> Picture:
         async with architecture_of(call, loaded, settings) as architecture:

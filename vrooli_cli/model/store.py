@@ -19,7 +19,7 @@ class LogBatch(NamedTuple):
 
     run: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]
     data: bytes
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from vrooli_cli.bus import Channel
 from vrooli_cli.errors import ExpressionError, StoreError, VrooliError
 from vrooli_cli.gate import Answer, Question
+from vrooli_cli.language.expressions import Value
 from vrooli_cli.ledger import Account
 from vrooli_cli.loading.durations import parse_duration
 from vrooli_cli.model.events import EventMetadata
@@ -270,7 +271,8 @@ class RunShell:
             assert plan.parameters is not None
             return StepCall(kind="tool", tool=plan.label, parameters=plan.parameters.render(names), **common)
         if plan.kind == "wait":
-            return StepCall(kind="wait", wait_ms=_wait_ms(plan.wait.evaluate(names) if plan.wait else 0), **common)
+            assert plan.wait is not None
+            return StepCall(kind="wait", wait_ms=_wait_ms(plan.wait, names), **common)
         prompt = _prompt_keys(step.action) | {name: value.evaluate(names) for name, value in plan.prompt}
         return StepCall(kind="prompt", prompt=prompt, **common)
 
@@ -303,11 +305,12 @@ _PERFORM: Mapping[type, Callable[[RunShell, Any], None]] = {
 }
 
 
-def _wait_ms(duration: Any) -> int:
-    if isinstance(duration, int) and not isinstance(duration, bool):
-        return duration
+def _wait_ms(duration: Value, names: Mapping[str, Any]) -> int:
+    """Loading has made milliseconds of what the file says itself; what an expression gives is still as people write it."""
+    if isinstance(duration.raw, int):
+        return duration.raw
     try:
-        return parse_duration(duration)
+        return parse_duration(duration.evaluate(names))
     except ValueError as error:
         raise ExpressionError(f"wait: {error}") from None
 

@@ -225,7 +225,8 @@ class _Reader:
 
     def _takes_context(self, argument: ast.arg) -> bool:
         hint = _unquoted(argument.annotation)
-        return hint is not None and self._is_ours(hint, "ToolContext")
+        names = (one for one in ast.walk(hint) if isinstance(one, ast.Name | ast.Attribute)) if hint is not None else ()
+        return any(self._is_ours(one, "ToolContext") for one in names)
 
     @staticmethod
     def _default(node: ast.expr | None) -> Any:

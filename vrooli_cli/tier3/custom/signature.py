@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints
 
 from vrooli_cli.errors import ToolError
 from vrooli_cli.tier3.registry import ToolContext
@@ -160,7 +160,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD and parameter.kind is not parameter.KEYWORD_ONLY:
             raise Unfit(f"{parameter}: every parameter of a tool needs a name of its own")
         hint = hints.get(parameter.name, Any)
-        if hint is ToolContext:
+        if hint is ToolContext or ToolContext in get_args(hint):
             context = parameter.name
         else:
             about = abouts.get(parameter.name, "")
