@@ -15,13 +15,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vrooli_cli.bus import Channel, EventBus, replay
-from vrooli_cli.errors import DefinitionError, InputError, Problem
+from vrooli_cli.errors import InputError, Pointer, Problem, VrooliError
 from vrooli_cli.gate import Approver, Gate, Policy
 from vrooli_cli.gate import check as check_permissions
 from vrooli_cli.journal import open_store
@@ -39,11 +39,14 @@ from vrooli_cli.model.run import (
     ExecutionResult,
     ResourceAllocation,
     RoutineExecutionInput,
+    SwarmCoordinationInput,
     TierExecutionRequest,
 )
 from vrooli_cli.model.store import Lease, RunRecord, Store
-from vrooli_cli.model.swarm import SwarmBundle
+from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
 from vrooli_cli.model.version import VROOLI
+from vrooli_cli.tier1.plan import SwarmPlan
+from vrooli_cli.tier1.swarm import PreparedSwarm, SwarmStateMachine, ask_nobody
 from vrooli_cli.tier2.context import RunContext
 from vrooli_cli.tier2.machine import Answered, Resumed
 from vrooli_cli.tier2.plan import RoutinePlan
@@ -139,6 +142,7 @@ class ExecutionArchitecture:
             closing=self._close_step,
         )
         self.tier2 = RunStateMachine(self.tier3, self.tools, self.tracker, self._open)
+        self.tier1 = SwarmStateMachine(self.tier2, self.tools, self.tracker, self._open, missing=self._no_model_to_plan)
 
     # -- what a caller does -------------------------------------------------------------------------------------------
 
@@ -159,8 +163,8 @@ class ExecutionArchitecture:
         options: RunOptions | None = None,
         allocation: ResourceAllocation | None = None,
         run_id: str | None = None,
-    ) -> PreparedRun:
-        """A run of a loaded routine that has only to be started.
+    ) -> PreparedRun | PreparedSwarm:
+        """A run of a loaded routine or swarm that has only to be started.
 
         Raises:
             DefinitionError: With every problem of the bundle, placed.
@@ -170,17 +174,19 @@ class ExecutionArchitecture:
         plan, problems = self._plan(loaded)
         if plan is None:
             raise refusal(problems)
-        bundle = loaded.bundle
-        assert isinstance(bundle, Bundle)
         options = options or RunOptions()
         options = replace(options, environ=options.environ or self._environ)
-        asked = RoutineExecutionInput(routine_id=bundle.routine.name, parameters=dict(inputs), bundle=bundle)
+        context = self.context(run_id)
+        if isinstance(plan, SwarmPlan):
+            context = context.model_copy(update={"swarm_id": context.execution_id})
         request = TierExecutionRequest(
-            context=self.context(run_id),
-            input=asked,
-            allocation=allocation or self.allocation(bundle.routine),
+            context=context,
+            input=_asked(plan, loaded.bundle, inputs),
+            allocation=allocation or self.allocation(plan.routine),
             options=ExecutionOptions(timeout_ms=self.settings.timeout_ms),
         )
+        if isinstance(plan, SwarmPlan):
+            return self.tier1.prepare(request, options, plan=plan)
         return self.tier2.prepare(request, options, plan=plan)
 
     def resume(
@@ -191,7 +197,7 @@ class ExecutionArchitecture:
         inputs: Mapping[str, Any] | None = None,
         assume: Mapping[str, str] | None = None,
         options: RunOptions | None = None,
-    ) -> PreparedRun:
+    ) -> PreparedRun | PreparedSwarm:
         """A run that goes on under its own id and recorded definition; it has only to be started.
 
         Args:
@@ -207,7 +213,9 @@ class ExecutionArchitecture:
             InputError: It is at work, has completed, or needs an input.
             StoreError: Its log cannot be read.
         """
-        key, record = self.store.find(run_id)
+        from vrooli_cli.journal.history import settle
+
+        key, record = settle(self.store, run_id)
         lease = self._lease(record.id)
         try:
             return self._resumed(key, record, lease, loaded, inputs or {}, assume or {}, options)
@@ -232,7 +240,7 @@ class ExecutionArchitecture:
         inputs: Mapping[str, Any],
         assume: Mapping[str, str],
         options: RunOptions | None,
-    ) -> PreparedRun:
+    ) -> PreparedRun | PreparedSwarm:
         if record.status == "completed":
             raise InputError(f"the run {record.id!r} has completed; nothing is left to do")
         loaded = loaded or load_stored(record.definition or {})
@@ -247,13 +255,15 @@ class ExecutionArchitecture:
         given = {**_unsealed(record.inputs or {}, masker), **inputs}
         request = TierExecutionRequest(
             context=ExecutionContext.model_validate(record.context or {"execution_id": record.id}),
-            input=RoutineExecutionInput(routine_id=routine.name, parameters=given, bundle=loaded.bundle),
+            input=_asked(plan, loaded.bundle, given),
             allocation=self.allocation(routine),
             options=ExecutionOptions(timeout_ms=self.settings.timeout_ms),
         )
         self._earlier[record.id] = _Life(key, log[-1].seq + 1 if log else 1, lease)
         facts = [(event.fact, _ns(event)) for event in log if event.fact is not None]
         resumed = Resumed(self.clock.now_ns(), dict(assume), self._answers(key)) if facts else None
+        if isinstance(plan, SwarmPlan):
+            return self.tier1.prepare(request, options, plan=plan, log=facts, resumed=resumed)
         return self.tier2.prepare(request, options, plan=plan, log=facts, resumed=resumed)
 
     def _answers(self, key: int) -> dict[str, Answered]:
@@ -267,8 +277,7 @@ class ExecutionArchitecture:
     ) -> dict[str, str]:
         """Every secret that is there before the inputs of a resumed run have been checked."""
         found = self._declared_secrets(bundle, environ)
-        declared = bundle.routine.inputs if isinstance(bundle, Bundle) else bundle.swarm.inputs
-        for name, one in declared.items():
+        for name, one in _definition(bundle).inputs.items():
             value = inputs.get(name) or environ.get(one.env or "")
             if one.secret and isinstance(value, str) and value:
                 found[name] = value
@@ -279,7 +288,7 @@ class ExecutionArchitecture:
         run_id = run_id or self.ids.new()
         return ExecutionContext(execution_id=run_id, user_id=_user(), correlation_id=run_id, timestamp=self._now())
 
-    def allocation(self, routine: Routine) -> ResourceAllocation:
+    def allocation(self, routine: Routine | SwarmDefinition) -> ResourceAllocation:
         """The ceilings of a root run: the file's, under those of flags and environment."""
         limits = self.settings.ceilings(routine.limits)
         return ResourceAllocation(
@@ -303,34 +312,43 @@ class ExecutionArchitecture:
 
     # -- wiring -------------------------------------------------------------------------------------------------------
 
-    def _plan(self, loaded: LoadedBundle) -> tuple[RoutinePlan | None, list[Problem]]:
+    def _plan(self, loaded: LoadedBundle) -> tuple[RoutinePlan | SwarmPlan | None, list[Problem]]:
         problems = list(loaded.problems)
         bundle = loaded.bundle
-        if not isinstance(bundle, Bundle):
-            raise DefinitionError(
-                [Problem((), "swarms cannot be run yet by this version", "run a routine", file=loaded.main)]
-            )
-        plan: RoutinePlan | None = None
-        if bundle.routines and bundle.main in bundle.routines:
-            plan, found = self.tier2.plan(bundle)
-            problems.extend(loaded.place(found))
-            problems.extend(self._check_rules(loaded, bundle))
+        plan: RoutinePlan | SwarmPlan | None = None
+        if isinstance(bundle, SwarmBundle) or bundle.main in bundle.routines:
+            found: list[Problem]
+            if isinstance(bundle, SwarmBundle):
+                plan, found = self.tier1.plan(bundle)
+            else:
+                plan, found = self.tier2.plan(bundle)
+            said = {(problem.line, problem.message) for problem in problems}
+            problems.extend(one for one in loaded.place(found) if (one.line, one.message) not in said)
+            problems.extend(self._check_rules(loaded))
             problems.extend(self._broken_tool_files(problems))
         if any(not problem.warning for problem in problems):
             return None, problems
         return plan, problems
+
+    def _no_model_to_plan(self, plan: SwarmPlan, models: Iterable[Sequence[str]]) -> VrooliError | None:
+        """Why nobody can divide a swarm's goal; None when somebody can."""
+        if self._ai is None:
+            return ask_nobody(plan, models)
+        missing = getattr(self._ai, "missing", None)
+        found: VrooliError | None = missing(models) if missing is not None else None
+        return found
 
     def _broken_tool_files(self, found: list[Problem]) -> list[Problem]:
         """What is wrong with tool files: a warning, unless the file names a tool that is not there."""
         missing = any(problem.code == "TOOL_NOT_FOUND" for problem in found)
         return [replace(problem, warning=not missing) for problem in self._custom.problems]
 
-    def _check_rules(self, loaded: LoadedBundle, bundle: Bundle) -> list[Problem]:
+    def _check_rules(self, loaded: LoadedBundle) -> list[Problem]:
         known = {tool.name: list(tool.schema.get("properties", {})) for tool in self.tools}
         problems: list[Problem] = []
-        for key, routine in bundle.routines.items():
-            servers = routine.extras.get("mcp_servers") or {}
-            found = check_permissions(routine.permissions, pointer=("permissions",), tools=known, servers=list(servers))
+        for key, permissions, at, extras in _permission_levels(loaded.bundle):
+            servers = list(extras.get("mcp_servers") or {})
+            found = check_permissions(permissions, pointer=(*at, "permissions"), tools=known, servers=servers)
             problems.extend(loaded.place(replace(problem, file=key) for problem in found))
         return problems
 
@@ -385,26 +403,27 @@ class ExecutionArchitecture:
 
     def _declared_secrets(self, bundle: Bundle | SwarmBundle, environ: Mapping[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}
-        for routine in bundle.routines.values():
-            values, _ = resolve_secrets(routine.secrets, environ)
+        for declared in (_definition(bundle), *bundle.routines.values()):
+            values, _ = resolve_secrets(declared.secrets, environ)
             found.update(values)
         return found
 
     def _secrets(self, opening: Opening) -> dict[str, str]:
         """Every value that must not leave the process: declared secrets, and inputs marked ``secret``."""
         found = self._declared_secrets(opening.bundle, opening.options.environ)
-        for name, declared in opening.bundle.routine.inputs.items():
+        for name, declared in _definition(opening.bundle).inputs.items():
             value = opening.inputs.get(name)
             if declared.secret and isinstance(value, str) and value:
                 found[name] = value
         return found
 
     def _record(self, opening: Opening, masker: Masker | None) -> RunRecord:
-        context, routine = opening.context, opening.bundle.routine
+        context, routine = opening.context, _definition(opening.bundle)
         secret = {name for name, declared in routine.inputs.items() if declared.secret}
         return RunRecord(
             id=context.execution_id,
             name=routine.name,
+            kind="swarm" if isinstance(routine, SwarmDefinition) else "routine",
             path=routine.path,
             status="running",
             started_ns=self.clock.now_ns(),
@@ -422,7 +441,7 @@ class ExecutionArchitecture:
         return {"folder": self._folder, "vrooli": VROOLI} | ({"permissions": level} if self._permissions else {})
 
     def _scope(self, opening: Opening, emit: Any, work: _WorkFolder) -> Scope:
-        context, allocation, routine = opening.context, opening.allocation, opening.bundle.routine
+        context, allocation, routine = opening.context, opening.allocation, _definition(opening.bundle)
         account = Account(context.execution_id, int(allocation.max_credits))
         gate = Gate(self._approver)
         for fact, _ in opening.log:
@@ -456,9 +475,9 @@ class ExecutionArchitecture:
     def _policy(self, routine: Permissions) -> Policy:
         policy = Policy()
         levels = (
-            ("the command line", self._permissions),
-            ("the project", self.project.permissions),
-            ("the routine", routine),
+            ("command line", self._permissions),
+            ("project", self.project.permissions),
+            ("routine", routine),
         )
         for name, permissions in levels:
             if permissions:
@@ -470,7 +489,7 @@ class ExecutionArchitecture:
         roots = [self._folder, work.place]
         if self.project.root is not None:
             roots.append(str(self.project.root))
-        for name, declared in opening.bundle.routine.inputs.items():
+        for name, declared in _definition(opening.bundle).inputs.items():
             value = opening.inputs.get(name)
             if declared.schema.get("format") == "path" and isinstance(value, str) and value != declared.default:
                 roots.append(str(Path(self._folder, value)))
@@ -484,7 +503,7 @@ class ExecutionArchitecture:
             account = Account(run.execution_id, routine.limits.max_credits, account)
         if routine.limits.max_memory_mb is not None:
             memory = MemoryMeter(routine.limits.max_memory_mb, memory, emit=above.emit, execution_id=run.execution_id)
-        policy = above.policy.narrow(f"the routine {routine.name}", routine.permissions)
+        policy = above.policy.narrow(f"routine {routine.name}", routine.permissions)
         return above.child(
             execution_id=run.execution_id,
             account=account,
@@ -613,7 +632,33 @@ class _WorkFolder:
         shutil.rmtree(self.place, ignore_errors=True)
 
 
-def _strategy_levels(routine: Routine) -> tuple[tuple[str, Mapping[str, str]], ...]:
+def _definition(bundle: Bundle | SwarmBundle) -> Routine | SwarmDefinition:
+    """What a bundle is for."""
+    return bundle.routine if isinstance(bundle, Bundle) else bundle.swarm
+
+
+def _asked(
+    plan: RoutinePlan | SwarmPlan, bundle: Bundle | SwarmBundle, inputs: Mapping[str, Any]
+) -> RoutineExecutionInput | SwarmCoordinationInput:
+    if isinstance(plan, SwarmPlan):
+        return SwarmCoordinationInput(goal=plan.swarm.goal, bundle=bundle, parameters=dict(inputs))
+    return RoutineExecutionInput(routine_id=plan.routine.name, parameters=dict(inputs), bundle=bundle)
+
+
+def _permission_levels(
+    bundle: Bundle | SwarmBundle,
+) -> Iterator[tuple[str, Permissions, Pointer, Mapping[str, Any]]]:
+    """File, rules, place and extras of every level of a bundle: its swarm, that one's agents, its routines."""
+    if isinstance(bundle, SwarmBundle):
+        swarm = bundle.swarm
+        yield swarm.key, swarm.permissions, (), swarm.extras
+        for agent in swarm.agents:
+            yield swarm.key, agent.permissions, agent.pointer, swarm.extras
+    for key, routine in bundle.routines.items():
+        yield key, routine.permissions, (), routine.extras
+
+
+def _strategy_levels(routine: Routine | SwarmDefinition) -> tuple[tuple[str, Mapping[str, str]], ...]:
     return ((routine.path or routine.name, routine.policy),) if routine.policy else ()
 
 

@@ -12,7 +12,15 @@ import pytest
 
 from tests.ai.desk import Desk, code, result
 from tests.ai.server import Answer, Behaviour, Server, endpoint, good, refuse
-from vrooli_cli.model.events import AIDelta, AIFallback, AIRequested, AIResponded, AIThrottled, LedgerReserved
+from vrooli_cli.model.events import (
+    AIDelta,
+    AIFallback,
+    AIRequested,
+    AIResponded,
+    AIThrottled,
+    LedgerReserved,
+    ResourcesExhausted,
+)
 from vrooli_cli.tier3.ai.governor import Governor
 from vrooli_cli.tier3.ai.manager import AIServiceManager
 from vrooli_cli.tier3.ai.openai import OpenAIService, Timeouts
@@ -270,6 +278,25 @@ async def test_a_cancelled_call_is_uncertain_and_its_connection_closed() -> None
             await task
         assert desk.account.reserved == 0 and desk.account.uncertain > 0
         await asyncio.wait_for(closed.wait(), 2)
+
+
+async def test_the_time_out_of_a_step_stands_still_while_its_call_waits_for_a_retry() -> None:
+    async with asked(refuse(429, "later", {"retry-after": "0.6"}), good("now")) as (desk, _):
+        assert result(await desk.prompt(timeout_ms=400)) == "now"
+
+
+async def test_a_time_out_in_the_middle_of_a_call_leaves_its_cost_uncertain() -> None:
+    async with asked(_mute) as (desk, _):
+        assert code(await desk.prompt(timeout_ms=150)) == "STEP_TIMEOUT"
+        assert desk.account.reserved == 0 and desk.account.uncertain > 0
+
+
+async def test_an_endpoint_that_ignores_the_bound_is_charged_in_truth_and_stops_the_run() -> None:
+    async with asked(good("long", given=10, made=5000), limit=2000) as (desk, server):
+        assert result(await desk.prompt()) == "long"
+        assert desk.account.settled == 10_010
+        assert code(await desk.prompt()) == "CREDITS_EXHAUSTED" and len(server.requests) == 1
+    assert desk.told(ResourcesExhausted)
 
 
 # --- what endpoints do not understand ---------------------------------------------------------------------------------

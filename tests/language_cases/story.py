@@ -16,7 +16,6 @@ import asyncio
 import json
 import re
 import selectors
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from vrooli_cli.tier3.registry import Tool, ToolContext
 
 TRACED = re.compile(r"tier2/step/(completed|failed|cancelled|skipped|retrying|reused|suspended|iterated)$")
 _SHOWN = 60
-_REAL = re.compile(r"tool: *(shell|http|file_)")
+_REAL = re.compile(r"tool: *(shell|http|file_|assert|table|template|query)")
 
 
 class _Jumping(selectors.SelectSelector):
@@ -158,6 +157,7 @@ class Told:
     events: list[ExecutionEvent]
     peak: int
     seconds: float | None
+    folder: str
 
     def golden(self) -> dict[str, Any]:
         """The parts that a case pins."""
@@ -165,6 +165,7 @@ class Told:
         plain: dict[str, Any] = {"status": wire["status"], "result": _cut(wire["result"])}
         if result.error is not None:
             plain["error"] = {key: wire["error"][key] for key in ("code", "message", "tier", "step")}
+            plain["error"]["message"] = plain["error"]["message"].replace(f"{self.folder}/", "")
         plain["steps"] = {path: _step(step) for path, step in wire["steps"].items()}
         if result.resources_used.credits_used != "0":
             plain["credits"] = result.resources_used.credits_used
@@ -246,9 +247,5 @@ async def _tell(folder: Path, loop: asyncio.AbstractEventLoop, real: bool) -> To
         seconds = None if real else loop.time() - began
         if run.bug is not None:
             raise run.bug
-        return Told(result, house.event_bus.history(), stage.peak, seconds)
+        return Told(result, house.event_bus.history(), stage.peak, seconds, str(folder))
 
-
-def elapsed(began: float) -> float:
-    """Real seconds since ``began``."""
-    return time.perf_counter() - began

@@ -73,7 +73,7 @@ NESTED = {
 
 
 @pytest.mark.timeout(3600 if KILLS else 60)
-@pytest.mark.parametrize(("routine", "kills"), [(FAN_OUT, 16), (NESTED, 16)], ids=["fan-out", "nested"])
+@pytest.mark.parametrize(("routine", "kills"), [(FAN_OUT, 12), (NESTED, 12)], ids=["fan-out", "nested"])
 def test_a_run_that_is_killed_at_any_commit_loses_and_repeats_nothing(
     tmp_path: Path, routine: dict[str, Any], kills: int
 ) -> None:

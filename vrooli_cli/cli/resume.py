@@ -277,10 +277,11 @@ def go_on(call: Invocation, run: str, going: Going) -> int:
     """Resume a run; the exit code. One that has completed prints its result again."""
     from vrooli_cli.cli.drive import leave, open_events
     from vrooli_cli.cli.session import settings_of
+    from vrooli_cli.journal.history import settle
     from vrooli_cli.loading.bundle import load_stored
 
     store = store_of(call, going.flags.get("store"))
-    _, record = store.find(run)
+    _, record = settle(store, run)
     if record.kind == "step":
         raise InputError(f"{record.id!r} was one step that a program asked for; only runs can be resumed")
     if store.is_alive(record.id):

@@ -7,6 +7,7 @@ log, by swarms too, and says what happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,6 +68,28 @@ def history_of(store: Store, run_id: str) -> RunHistory:
     return fold(key, record, events(store, key))
 
 
+def settle(store: Store, run_id: str) -> tuple[int, RunRecord]:
+    """The run of that id, as its log says.
+
+    A process may die between the commit of a run's end and the writing of its row in the list; such a run is not
+    interrupted, and its row is put right here.
+
+    Raises:
+        UnknownRunError: There is no such run.
+        StoreError: The store cannot be read or written.
+    """
+    key, record = store.find(run_id)
+    if record.error_code != INTERRUPTED:
+        return key, record
+    history = fold(key, record, events(store, key))
+    if history.interrupted or store.is_alive(record.id):
+        return key, record
+    code = history.error["code"] if history.error and history.status == "failed" else None
+    changes: dict[str, Any] = {"status": history.status, "ended_ns": history.last_ns, "error_code": code, "credits": history.credits}
+    store.update_run(key, **changes)
+    return key, replace(record, **changes)
+
+
 def fold(key: int, record: RunRecord, lines: Iterable[Wire]) -> RunHistory:
     """The history that these events tell."""
     history = RunHistory(key, record, inputs=record.inputs, began_ns=record.started_ns, last_ns=record.started_ns)
@@ -103,7 +126,7 @@ class _Folder:
         run, record = self._run, self._run.record
         if run.status == "running":
             run.active_ns += max(0, run.last_ns - self._life_began)
-        if record.error_code == INTERRUPTED and not run.ended:
+        if record.error_code == INTERRUPTED and run.status in ("pending", "running"):
             run.interrupted, run.status = True, "failed"
             run.error = {"code": INTERRUPTED, "message": "the process of the run died", "tier": None, "step": None}
             for step in run.steps.values():

@@ -307,13 +307,14 @@ class TeamConfiguration(_Value):
 
 
 class SwarmCoordinationInput(_Value):
-    """What tier 1 is asked: a goal and who is there; or a loaded swarm bundle."""
+    """What tier 1 is asked: a goal and who is there; or a loaded swarm bundle with its inputs (``parameters``)."""
 
     goal: str
     available_agents: tuple[Agent, ...] = ()
     constraints: Any = None
     team_configuration: TeamConfiguration | None = None
     bundle: Any = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class TierExecutionRequest(_Value):

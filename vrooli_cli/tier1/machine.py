@@ -98,6 +98,14 @@ class TaskEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskAnswered:
+    """A person has answered what a suspended task waits for."""
+
+    now: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerEnded:
     """The steps of a handler have ended."""
 
@@ -124,7 +132,9 @@ class CancelRequested:
     error: Mapping[str, Any] | None = None
 
 
-Stimulus = SwarmStarted | Resumed | ModelAnswered | TaskEnded | HandlerEnded | TimerFired | CancelRequested
+Stimulus = (
+    SwarmStarted | Resumed | ModelAnswered | TaskEnded | TaskAnswered | HandlerEnded | TimerFired | CancelRequested
+)
 
 # --- instructions ----------------------------------------------------------------------------------------------------
 
@@ -274,7 +284,8 @@ class SwarmMachine(SwarmState):
         blackboard: SwarmBlackboard | None = None,
         lookup: Callable[[str], Sequence[Excerpt]] | None = None,
     ) -> None:
-        super().__init__(execution_id, plan.agents, blackboard or SwarmBlackboard())
+        board = blackboard if blackboard is not None else SwarmBlackboard()
+        super().__init__(execution_id, plan.agents, board)
         self.plan = plan
         self.options = options
         self.schedule = options.schedule or plan.swarm.schedule
@@ -283,6 +294,8 @@ class SwarmMachine(SwarmState):
         self.synthesis: Any = None
         self._lookup = lookup or (lambda text: ())
         self._settings: dict[str, Any] | None = None
+        #: Tasks that had completed before this process; their results are reused.
+        self.kept: set[str] = set()
         self._events: list[e.Event] = []
         self._instructions: list[Instruction] = []
         self._now = 0
@@ -398,6 +411,11 @@ class SwarmMachine(SwarmState):
             self._completed(part, stimulus)
         else:
             self._failed(part, stimulus)
+
+    def _on_task_answered(self, stimulus: TaskAnswered) -> None:
+        part = self.running.get(stimulus.address)
+        if part is not None and self._suspensions.pop(stimulus.address, None) is not None:
+            self._do(StartTask(part.task.id, part.agent, part.address, part.attempt, part.execution_id, again=True))
 
     def _on_handler_ended(self, stimulus: HandlerEnded) -> None:
         if self._handler != stimulus.name:
@@ -1074,6 +1092,7 @@ _DECIDE: dict[type, Callable[[SwarmMachine, Any], None]] = {
     Resumed: SwarmMachine._on_resumed,
     ModelAnswered: SwarmMachine._on_answered,
     TaskEnded: SwarmMachine._on_task_ended,
+    TaskAnswered: SwarmMachine._on_task_answered,
     HandlerEnded: SwarmMachine._on_handler_ended,
     TimerFired: SwarmMachine._on_timer,
     CancelRequested: SwarmMachine._on_cancel,

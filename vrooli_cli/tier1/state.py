@@ -215,6 +215,7 @@ class SwarmState:
         self.formed = False
         self.formed_ns = 0
         self.leader: str | None = None
+        self.makespan: int | None = None
         self.reasons: dict[str, str] = {}
         self.plays: tuple[Play, ...] = ()
         self.tried: dict[str, list[str]] = {}
@@ -322,6 +323,7 @@ class SwarmState:
         self.formed = True
         self.formed_ns = now
         self.leader = event.leader
+        self.makespan = int(event.makespan) if event.makespan is not None else None
         self.plays = plays_of(event.organisation)
         self._assign(event.assignments)
         self._recount(now)
@@ -465,6 +467,8 @@ class SwarmState:
     # norms, blackboard
 
     def _norm_violated(self, event: e.NormViolated, now: int) -> None:
+        if event.execution_id != self.root_id:
+            return  # a call that the gate refused
         key = (event.norm, event.agent_id, event.task_id or "")
         self.violated[key] = self.violated.get(key, 0) + 1
 

@@ -523,6 +523,9 @@ class RunState:
 
     def _approval_requested(self, node: Node, event: e.ApprovalRequested, now: int) -> None:
         node.asking = True
+        if node.status is SUSPENDED:  # asked again in a later life
+            node.status = PENDING
+            self.suspended.pop(node.address, None)
         node.started_ns = node.started_ns or now
         self.asking.add(node.address)
         self._see_batch(node)
@@ -537,6 +540,7 @@ class RunState:
     def _answered(self, node: Node) -> None:
         node.asking = False
         node.status = READY
+        node.reason = ""
         node.deadline = None
         self.asking.discard(node.address)
         self.suspended.pop(node.address, None)

@@ -39,6 +39,7 @@ from vrooli_cli.tier2.state import (
     READY,
     RETRYING,
     RUNNING,
+    SKIPPED,
     SUSPENDED,
     TERMINAL,
     Frame,
@@ -390,7 +391,9 @@ class RunMachine(RunState):
         if frame is None or frame.phase is not Phase.MAIN:
             return
         limit = self.options.max_duration_ms if frame is self.root else frame.run.plan.routine.limits.max_duration_ms
-        error = _error("RUN_TIMEOUT", f"the run took longer than {_span(limit or 0)}", None, "tier2")
+        who = "the run" if frame is self.root else f"the routine {frame.run.name}"
+        step = frame.owner.here if frame.owner is not None else None
+        error = _error("RUN_TIMEOUT", f"{who} took longer than {_span(limit or 0)}", step, "tier2")
         halt = Halt("the run's time is up", hard=True, error=error)
         if frame is self.root:
             self._cancelled = halt
@@ -398,15 +401,20 @@ class RunMachine(RunState):
         self._halt_frame(frame, halt)
 
     def _kill_due(self) -> None:
-        for address in self.running:
-            self._do(KillAttempt(address))
+        """The grace time is over; handlers that began since are not meant."""
+        for address, node in self.running.items():
+            if self._halt_around(node.frame) is not None:
+                self._do(KillAttempt(address))
 
-    def _finally_due(self) -> None:
-        """The handlers have had their time."""
-        handler = self.root.handler
-        if handler is not None:
-            self._halt_frame(handler, Halt("the handlers took longer than 30 s", hard=True))
+    def _finally_due(self, execution_id: str) -> None:
+        """The handlers of a routine that was stopped have had their time."""
+        frame = self.frames.get(execution_id)
+        if frame is not None and frame.handler is not None:
+            self._halt_frame(frame.handler, Halt("the handlers took longer than 30 s", hard=True))
             self._kill_timer()
+
+    def _finally_timer(self, frame: Frame) -> None:
+        self._do(SetTimer(("finally", frame.run.execution_id), self._now + FINALLY_NS))
 
     def _approval_due(self, address: str) -> None:
         node = self.nodes.get(address)
@@ -434,7 +442,7 @@ class RunMachine(RunState):
             self._halt_frame(root, self._cancelled)
         elif root.handler is not None:
             if root.phase is Phase.FINALLY:
-                self._do(SetTimer(("finally",), self._now + FINALLY_NS))
+                self._finally_timer(root)
             else:
                 self._halt_frame(root.handler, self._cancelled)
 
@@ -570,6 +578,8 @@ class RunMachine(RunState):
             self._skip(node, reason, tainted=node.tainted)
         elif frame.stopping and not node.tainted:
             self._cancel_node(node, _stopping(frame))
+        elif node.cancelled_parents and node.plan.step.trigger_rule not in ("all_done", "any_failed"):
+            self._cancel_node(node, f"dependency {self._bad_parent(node)} was cancelled")
         elif self.schedule == "batched" and frame.is_routine and node.plan.batch > frame.current_batch:
             frame.held.append(node)
         else:
@@ -582,7 +592,7 @@ class RunMachine(RunState):
         rule = node.plan.step.trigger_rule
         if rule == "none_failed":
             if node.tainted:
-                return f"dependency {self._bad_parent(node)} failed"
+                return self._blames(node)
             if total and node.skipped_parents == total:
                 return "every dependency was skipped"
         elif rule == "all_succeeded" and node.good_parents < total:
@@ -594,10 +604,23 @@ class RunMachine(RunState):
         return ""
 
     def _bad_parent(self, node: Node) -> str:
-        nodes = node.frame.nodes
-        bad = [nodes[index] for index in node.plan.parents if nodes[index].status is not COMPLETED]
-        failed = [other for other in bad if other.status is FAILED] or [other for other in bad if other.tainted] or bad
-        return failed[0].plan.step.id if failed else "?"
+        bad = self._bad_parents(node)
+        return bad[0].plan.step.id if bad else "?"
+
+    def _bad_parents(self, node: Node) -> list[Node]:
+        """Parents that did not complete, the worst first: failed, left out because of a failure, any other."""
+        parents = [node.frame.nodes[index] for index in node.plan.parents]
+        bad = [other for other in parents if other.status is not COMPLETED]
+        return sorted(bad, key=lambda other: (other.status is not FAILED or other.continued, not other.tainted))
+
+    def _blames(self, node: Node) -> str:
+        """Why a step below a failure is left out, by its nearest cause."""
+        for parent in self._bad_parents(node):
+            if parent.status is FAILED:
+                return f"dependency {parent.plan.step.id} failed"
+            if parent.status is SKIPPED:
+                return f"dependency {parent.plan.step.id} was skipped"
+        return _stopping(node.frame)
 
     def _skip(self, node: Node, reason: str, *, tainted: bool = False) -> None:
         self._emit(
@@ -625,7 +648,7 @@ class RunMachine(RunState):
             if answer is not None and not isinstance(answer, bool):
                 raise ExpressionError(f"`when` must give true or false, not {_kind(answer)}")
         except ExpressionError as error:
-            self._fail(node, self._expression_failed(node, "when", error))
+            self._settle_failure(node, self._expression_failed(node, "when", error))
             return False
         if not answer:
             self._skip(node, "`when` is false")
@@ -933,7 +956,11 @@ class RunMachine(RunState):
                 values = {name: value.evaluate(names) for name, value in plan.set}
                 exports = {name: value.evaluate(names) for name, value in plan.export}
             except ExpressionError as failure:
-                self._fail(node, self._expression_failed(node, "set or export", failure))
+                wrong = self._expression_failed(node, "set or export", failure)
+                if error is None:
+                    self._settle_failure(node, wrong)
+                else:  # `recover` has had its turn
+                    self._fail(node, wrong)
                 return
         execution_id = node.frame.run.execution_id
         if values:
@@ -1083,13 +1110,16 @@ class RunMachine(RunState):
 
     def _halt_of(self, node: Node) -> Halt | None:
         """What stops this node from outside, nearest first."""
-        frame: Frame | None = node.frame
-        while frame is not None:
-            if frame.halt is not None and frame.halt.hard:
-                return frame.halt
-            around = frame.owner
-            frame = around.frame if around is not None else None
-        return self._cancelled
+        return self._halt_around(node.frame) or self._cancelled
+
+    def _halt_around(self, frame: Frame) -> Halt | None:
+        """What stops this graph and everything in it; a handler goes on when its routine was stopped."""
+        around: Frame | None = frame
+        while around is not None:
+            if around.halt is not None and around.halt.hard:
+                return around.halt
+            around = around.owner.frame if around.owner is not None else None
+        return None
 
     def _leaving(self, node: Node) -> str:
         """Why nothing new may start here, or ""."""
@@ -1107,7 +1137,8 @@ class RunMachine(RunState):
         frame.stopping = True
         self._taint(frame)
         reason = _stopping(frame)
-        for node in frame.nodes:
+        for index in itertools.chain.from_iterable(frame.graph.batches):
+            node = frame.nodes[index]
             if node.status in TERMINAL:
                 continue
             if node.status is RUNNING:
@@ -1117,7 +1148,7 @@ class RunMachine(RunState):
             elif node.plan.step.trigger_rule in ("all_done", "any_failed"):
                 continue
             elif node.tainted:
-                self._skip(node, reason, tainted=True)
+                self._skip(node, self._blames(node), tainted=True)
             else:
                 self._cancel_node(node, reason)
 
@@ -1164,6 +1195,8 @@ class RunMachine(RunState):
         handler = frame.handler
         if handler is not None and frame.phase is not Phase.FINALLY:
             self._halt_frame(handler, halt)
+        elif handler is not None and halt.hard:
+            self._finally_timer(frame)
 
     def _cancel_node(self, node: Node, reason: str) -> None:
         self._unwatch_time(node)
@@ -1222,8 +1255,8 @@ class RunMachine(RunState):
                 frame.run.status, frame.run.error = status, error
                 path = f"{frame.prefix}handlers.{name}"
                 self._emit(e.StepReady(execution_id=frame.run.execution_id, step_id=path))
-                if frame is self.root and self._cancelled is not None:
-                    self._do(SetTimer(("finally",), self._now + FINALLY_NS))
+                if self._cancelled is not None or self._halt_around(frame) is not None:
+                    self._finally_timer(frame)
                 return
         self._routine_over(frame, status, error, result)
 

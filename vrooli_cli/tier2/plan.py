@@ -103,6 +103,8 @@ class StepPlan:
         inside: The graph of a ``parallel`` group.
         child: The plan of a ``routine`` step's target.
         tool: The tool, when it was known at load.
+        timeout_ms: Of one attempt: the step's own, or the duration of its ``allocation`` if that is less.
+        label: What the view shows beside the id.
     """
 
     step: Step
@@ -128,25 +130,30 @@ class StepPlan:
     inside: GraphPlan | None = None
     child: RoutinePlan | None = None
     tool: Tool | None = None
+    timeout_ms: int | None = field(init=False)
+    label: str = field(init=False)
 
-    @property
-    def timeout_ms(self) -> int | None:
-        """The time-out of one attempt: the step's own, or the duration of its ``allocation`` if that is less."""
+    def __post_init__(self) -> None:
         limits = self.step.limits
         given = [self.step.timeout_ms, limits.max_duration_ms if limits is not None else None]
-        return min((limit for limit in given if limit is not None), default=None)
+        self.timeout_ms = min((limit for limit in given if limit is not None), default=None)
+        self.label = _label(self.step)
 
     @property
-    def label(self) -> str:
-        """What the view shows beside the id."""
-        action = self.step.action
-        if isinstance(action, ToolCall):
-            return action.tool
-        if isinstance(action, ChildRoutine):
-            return action.reference
-        if isinstance(action, Prompt):
-            return self.step.model[0] if self.step.model else "default"
-        return ""
+    def instant(self) -> bool:
+        """True when an attempt ends in the moment in which it begins."""
+        return self.tool is not None and self.tool.instant and self.timeout_ms is None
+
+
+def _label(step: Step) -> str:
+    action = step.action
+    if isinstance(action, ToolCall):
+        return action.tool
+    if isinstance(action, ChildRoutine):
+        return action.reference
+    if isinstance(action, Prompt):
+        return step.model[0] if step.model else "default"
+    return ""
 
 
 @dataclass(slots=True)

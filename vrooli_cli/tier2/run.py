@@ -8,7 +8,8 @@ fan-in of a hundred completions is one commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from functools import partial
 from typing import Any
 
 from vrooli_cli.bus import Channel
@@ -46,6 +47,7 @@ from vrooli_cli.tier2.machine import (
     TimerKey,
 )
 from vrooli_cli.tier2.state import Frame, Node
+from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
 
 RESULT_LIMIT = 64 * 1024
@@ -174,8 +176,14 @@ class RunShell:
             error = ExecutionError.of(self._channel.failure, step=order.node.address, tier="tier2")
             self.tell(AttemptEnded(self._clock.now_ns(), order.address, order.attempt, Outcome(error=error)))
             return
-        task = self._group.create_task(self._attempt(order), name=f"step:{order.address}")
-        self._tasks[order.address] = task
+        work: Coroutine[Any, Any, None] = self._attempt(order)
+        if order.node.plan.instant:
+            try:
+                waits_for = work.send(None)
+            except StopIteration:
+                return
+            work = _begun(work, waits_for)  # somebody around the tool waits after all
+        self._tasks[order.address] = self._group.create_task(work, name=f"step:{order.address}")
 
     def _cancel_attempt(self, order: CancelAttempt) -> None:
         task = self._tasks.get(order.address)
@@ -216,7 +224,8 @@ class RunShell:
         outcome = await self._outcome(order)
         self._tasks.pop(address, None)
         self._stopped.discard(address)
-        self.tell(AttemptEnded(self._clock.now_ns(), address, order.attempt, outcome))
+        self._stimuli.append(AttemptEnded(self._clock.now_ns(), address, order.attempt, outcome))
+        self._channel.wake(soon=order.node.plan.instant)
 
     async def _outcome(self, order: StartAttempt) -> Outcome:
         node, address = order.node, order.address
@@ -235,19 +244,40 @@ class RunShell:
             return Outcome(error=ExecutionError(code="CANCELLED", message="the step was stopped", step=node.address))
 
     def _scope_of(self, node: Node) -> Scope:
-        scope = self._scope_of_run(node.frame.run)
+        """What is around the node, and the node's own ``allocation``, which holds for all its attempts together."""
+        around = self._scope_around(node.frame)
         limits = node.plan.step.limits
-        if limits is not None and limits.max_credits is not None:
-            return scope.child(account=Account(node.address, limits.max_credits, scope.account))
+        if limits is None or node.is_loop:
+            return around
+        credits = limits.max_credits
+        memory = limits.max_memory_mb if node.inside is not None else None  # a single command's is with its call
+        if credits is None and memory is None:
+            return around
+        scope = self._scopes.get(node.address)
+        if scope is None:
+            changes: dict[str, Any] = {}
+            if credits is not None:
+                changes["account"] = Account(node.address, credits, around.account)
+            if memory is not None:
+                above, run = around.memory, around.execution_id
+                changes["memory"] = MemoryMeter(memory, above, emit=around.emit, execution_id=run)
+            scope = self._scopes[node.address] = around.child(**changes)
         return scope
 
-    def _scope_of_run(self, run: RunContext) -> Scope:
+    def _scope_around(self, frame: Frame) -> Scope:
+        """Of a group: its step's; of a routine or a handler: the run's."""
+        if frame.is_routine or frame.owner is None:
+            return self._scope_of_run(frame.home or frame)
+        return self._scope_of(frame.owner)
+
+    def _scope_of_run(self, frame: Frame) -> Scope:
+        run = frame.run
         scope = self._scopes.get(run.execution_id)
         if scope is None:
-            if run.parent is None:
+            if frame.owner is None:
                 scope = self._root_scope.child(env=dict(run.env))
             else:
-                scope = self._narrow(run, self._scope_of_run(run.parent))
+                scope = self._narrow(run, self._scope_of(frame.owner))
                 metadata = EventMetadata(scope.correlation_id, scope.user_id, scope.swarm_id)
                 self._channel.adopt(run.execution_id, metadata)
             self._scopes[run.execution_id] = scope
@@ -266,6 +296,7 @@ class RunShell:
             "output_schema": step.output_schema,
             "resources": step.resources,
             "models": step.model,
+            "agent": self._root_scope.agent,
         }
         if plan.kind == "tool":
             assert plan.parameters is not None
@@ -292,6 +323,33 @@ class RunShell:
             self.tell(Answered(now, order.address, answer.approved, answer.by, answer.comment))
         else:
             self.tell(Answered(now, order.address, None))
+
+
+async def _begun(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """Goes on, as a task, with a coroutine that was begun outside of one and waits for something."""
+    await _Rest(work, waits_for)
+
+
+class _Rest:
+    """Awaits a coroutine from where it stands."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._work = work
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as thrown:
+                step = partial(self._work.throw, thrown)
+            else:
+                step = partial(self._work.send, sent)
+            try:
+                waits_for = step()
+            except StopIteration:
+                return
 
 
 _PERFORM: Mapping[type, Callable[[RunShell, Any], None]] = {

@@ -203,6 +203,12 @@ class Node:
         return f"{self.address}#{self.turn}"
 
     @property
+    def cancelled_parents(self) -> int:
+        """Parents that were cancelled, once all have ended."""
+        ended = self.good_parents + self.failed_parents + self.skipped_parents
+        return len(self.plan.parents) - ended if self.parent is None else 0
+
+    @property
     def attempts(self) -> int:
         """Attempts made in this activation."""
         return self.attempt - self.first
@@ -210,9 +216,12 @@ class Node:
     def parts(self) -> dict[str, int] | None:
         """How many parts of a composite are where; None for a step that has none."""
         if self.loop is not None:
-            open_ = len(self.loop.items) - self.loop.done
             counts = {status.value: count for status, count in self.loop.counts.items() if count}
-            return counts | ({PENDING.value: open_} if open_ else {})
+            for child in self.loop.children.values():
+                if child.status not in TERMINAL:
+                    counts[child.status.value] = counts.get(child.status.value, 0) + 1
+            unborn = len(self.loop.items) - sum(counts.values())
+            return counts | ({PENDING.value: unborn + counts.get(PENDING.value, 0)} if unborn else {})
         if self.inside is None:
             return self.counts
         counts = {}

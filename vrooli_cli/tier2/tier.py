@@ -7,7 +7,7 @@ started, so that a view, files and signals can be attached to it first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from vrooli_cli.model.run import (
     RoutineExecutionInput,
     TierExecutionRequest,
 )
+from vrooli_cli.model.swarm import SwarmBundle
 from vrooli_cli.tier2.context import BlackboardManager, RunContext, check_inputs
 from vrooli_cli.tier2.machine import Answered, MachineOptions, Resumed, RunMachine, RunStarted, Stimulus
 from vrooli_cli.tier2.plan import DependencyResolver, RoutinePlan, summarise
@@ -67,10 +68,14 @@ class Opening:
     context: ExecutionContext
     allocation: ResourceAllocation
     options: RunOptions
-    bundle: Bundle
-    plan: RoutinePlan
+    bundle: Bundle | SwarmBundle
+    plan: Any
     inputs: Mapping[str, Any]
     log: Sequence[tuple[Event, int]] = ()
+
+
+async def _nothing_to_settle() -> None:
+    """Nobody works beside the run."""
 
 
 @dataclass(slots=True)
@@ -79,6 +84,7 @@ class Opened:
 
     Attributes:
         narrow: Makes the scope of a child run from its parent's.
+        settle: Waits for what works beside the run (event agents), before its result is made.
         commands: What other processes have left for this run since the last look; None when nobody can.
         close: Writes the run's end into the history and lets go of everything; the last thing that happens.
     """
@@ -88,6 +94,7 @@ class Opened:
     narrow: Callable[[RunContext, Scope], Scope]
     close: Callable[[ExecutionResult], Any]
     work_dir: str = ""
+    settle: Callable[[], Awaitable[None]] = _nothing_to_settle
     commands: Callable[[], Sequence[Mapping[str, Any]]] | None = None
 
 
@@ -150,6 +157,7 @@ class PreparedRun:
             self.bug = bugs.exceptions[0]
         finally:
             inbox.cancel()
+        await self._opened.settle()
         result = self._result()
         try:
             await self._opened.close(result)

@@ -176,6 +176,7 @@ class Tool:
             arrive as :class:`vrooli_cli.language.expressions.BoundExpression`.
         bound: Names that the tool itself gives those expressions (``row``); tier 2 does not look for them.
         asks: True for tools that a model may only call after a person agreed (spec tools.md, defaults).
+        instant: True for tools that answer at once, without waiting for anything: their attempts need no task.
         origin: ``box``, ``file:line`` or ``mcp:SERVER``.
         digest: Changes when the tool's meaning may have changed; part of a result's key.
     """
@@ -192,6 +193,7 @@ class Tool:
     expressions: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
     asks: bool = False
+    instant: bool = False
     origin: str = "box"
     digest: str = ""
     output_schema: Mapping[str, Any] | None = None

@@ -165,6 +165,7 @@ class Scope:
         memory: What the commands of this run use together, and its limit.
         slots: Shared by the runs of a swarm: what all of them together may have at work. None: the run's own count is
             enough.
+        agent: The swarm's agent whose task this run is; it stands on every call.
         strategies: The levels of ``policy: {strategies: …}``, as :meth:`Gate.admit_strategy` takes them.
     """
 
@@ -190,6 +191,7 @@ class Scope:
     memory: MemoryMeter | None = None
     slots: asyncio.Semaphore | None = None
     strategies: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    agent: str | None = None
     user_id: str = ""
     correlation_id: str = ""
     swarm_id: str | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from vrooli_cli.errors import Pointer, Problem, VrooliError
 from vrooli_cli.tier3.ai.governor import Governor
 from vrooli_cli.tier3.ai.live import LiveService
-from vrooli_cli.tier3.ai.models import Models, Target
+from vrooli_cli.tier3.ai.models import Models
 from vrooli_cli.tier3.ai.remembered import Cassette, Memo, Remembered
 from vrooli_cli.tier3.ai.service import MAX_TOKENS, AIReply, AIRequest, AIService, Caller
 from vrooli_cli.tier3.scope import Scope
@@ -156,9 +156,31 @@ class BoundAI:
         """``AI_UNAVAILABLE`` (exit 6) when a step's models have no key; to be asked before any step runs."""
         return self.models.missing(used) if self._manager.is_live else None
 
-    def target(self, names: Sequence[str] = ()) -> Target:
-        """The first model that would be asked, with its price, for ``vrooli plan``."""
-        return self.models.targets(names)[0]
+    def unpriced(self, used: Iterable[Sequence[str]]) -> tuple[str, ...]:
+        """The models that ``--allow-unpriced`` lets count as 0, for the summary."""
+        if not self._manager.is_live:
+            return ()
+        targets = (target for names in used for target in self.models.targets(names))
+        return tuple(dict.fromkeys(target.name for target in targets if not target.price.known))
+
+    def cost(
+        self, size: int, *, names: Sequence[str] = (), max_tokens: int | None = None, asks: int = 1
+    ) -> tuple[int, int]:
+        """The least and the most credits of a prompt step that is not retried, for ``vrooli plan``.
+
+        Args:
+            size: UTF-8 bytes of everything that is sent first: texts, tool schemas, output schema.
+            names: The step's models; of several the dearest counts.
+            max_tokens: Of one answer.
+            asks: How often the model is asked at most: 3 with an ``output_schema`` (two repairs), ``max_turns`` more
+                with tools. What tools answer is not known before, so it is not in the figures.
+        """
+        bound = max_tokens or MAX_TOKENS
+        prices = [target.price for target in self.models.targets(names)]
+        least = min(price.low(size // 4) for price in prices)
+        # An answer of n tokens is at most some 4 n bytes of the next request.
+        most = max(sum(price.worst(size + turn * 4 * bound, bound) for turn in range(asks)) for price in prices)
+        return least, most
 
 
 class _Lazy:

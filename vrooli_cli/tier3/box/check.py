@@ -62,6 +62,7 @@ ECHO = Tool(
     description="Gives its message back, with its type: for joining values, and for trying things out.",
     schema=schema(("message",), message=anything("Any value.")),
     execute=_echo,
+    instant=True,
     effects="none",
 )
 
@@ -92,5 +93,6 @@ FAIL = Tool(
         code=text("The error's code, which `retry.on` can name.", pattern="^[A-Z][A-Z0-9_]*$", default="TOOL_FAILED"),
     ),
     execute=_fail,
+    instant=True,
     effects="none",
 )

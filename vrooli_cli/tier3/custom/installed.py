@@ -52,13 +52,17 @@ def _is_anybody() -> bool:
     for folder in map(Path, sys.path):
         if folder.suffix in (".egg", ".whl", ".zip") and folder.is_file():
             return True
-        with suppress(OSError):
-            for entry in os.scandir(folder):
-                if entry.name.endswith((".dist-info", ".egg-info")):
-                    with suppress(OSError), open(f"{entry.path}/entry_points.txt", "rb") as file:  # noqa: PTH123 - quick
-                        if wanted in file.read():
-                            return True
+        with suppress(OSError), os.scandir(folder) as entries:
+            if any(wanted in _points_of(one.path) for one in entries if one.name.endswith((".dist-info", ".egg-info"))):
+                return True
     return False
+
+
+def _points_of(package: str) -> bytes:
+    try:
+        return Path(package, "entry_points.txt").read_bytes()
+    except OSError:
+        return b""
 
 
 def _entry_points() -> Iterable[EntryPoint]:

@@ -51,10 +51,8 @@ def import_tools(file: ReadFile) -> tuple[list[Tool], list[Problem]]:
         return [], list(file.problems)
     try:
         module = _imported(file.path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return [], [_import_problem(file, error)]
-    except SystemExit as error:
-        return [], [_import_problem(file, RuntimeError(f"it ends the program (SystemExit {error.code})"))]
     tools, problems = [], []
     for name, function in marked_in(module):
         line = _line_of(function)
@@ -92,6 +90,8 @@ def _import_problem(file: ReadFile, error: BaseException) -> Problem:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.path)]
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     told = f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
+    if isinstance(error, SystemExit):
+        told = f"it ends the program ({told})"
     hint = "install it where vrooli is installed" if isinstance(error, ModuleNotFoundError) else ""
     return at_line(
         file.name, (lines[-1] if lines else 1) or 1, f"the tool file cannot be imported: {told}", file.path, hint

@@ -273,8 +273,9 @@ class _Reader:
                 return Literal[tuple(ast.literal_eval(one) for one in inner)]
             if name == "Annotated":
                 raise _Foreign  # what stands beside the type is code
-            return _FORMS[name][tuple(self._type(one) for one in inner)]
-        base = self._plain_type(node.value)
+            base = _FORMS[name]
+        else:
+            base = self._plain_type(node.value)
         if base is Any:
             raise _Foreign
         types = tuple(... if _is_ellipsis(one) else self._type(one) for one in inner)
