@@ -1,4 +1,4 @@
-"""A plan as a file (``--plan-only``): the swarm with its tasks and who does them, to be read, edited, checked and run."""
+"""A plan as a file (``--plan-only``): a swarm with its tasks and who does them, to be read, edited, checked and run."""
 
 from __future__ import annotations
 
