@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vrooli_cli.agents import EventAgents, plan_agents, watchers
 from vrooli_cli.bus import Channel, EventBus, replay
 from vrooli_cli.errors import InputError, Pointer, Problem, VrooliError
 from vrooli_cli.gate import Approver, Gate, Policy
@@ -27,16 +28,17 @@ from vrooli_cli.gate import check as check_permissions
 from vrooli_cli.journal import open_store
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.ledger import Account, ResourceTracker
-from vrooli_cli.loading.bundle import LoadedBundle, load_stored, refusal
+from vrooli_cli.loading.bundle import LoadedBundle, load_stored, refusal, steps_of
 from vrooli_cli.loading.inputs import resolve_secrets
 from vrooli_cli.loading.project import NO_PROJECT, Project, Settings
 from vrooli_cli.model.clock import Clock, Ids, RandomIds, SystemClock
 from vrooli_cli.model.events import ApprovalGranted, EventMetadata, ExecutionEvent
-from vrooli_cli.model.routine import Bundle, Permissions, Routine, Rule
+from vrooli_cli.model.routine import Bundle, Permissions, Prompt, Routine, Rule, Step
 from vrooli_cli.model.run import (
     ExecutionContext,
     ExecutionOptions,
     ExecutionResult,
+    ExecutionStrategy,
     ResourceAllocation,
     RoutineExecutionInput,
     SwarmCoordinationInput,
@@ -46,11 +48,14 @@ from vrooli_cli.model.store import Lease, RunRecord, Store
 from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
 from vrooli_cli.model.version import VROOLI
 from vrooli_cli.tier1.plan import SwarmPlan
-from vrooli_cli.tier1.swarm import PreparedSwarm, SwarmStateMachine, ask_nobody
+from vrooli_cli.tier1.swarm import PreparedSwarm, SwarmStateMachine
 from vrooli_cli.tier2.context import RunContext
 from vrooli_cli.tier2.machine import Answered, Resumed
 from vrooli_cli.tier2.plan import RoutinePlan
 from vrooli_cli.tier2.tier import Opened, Opening, PreparedRun, RunOptions, RunStateMachine, answer_in
+from vrooli_cli.tier3.ai.manager import AIServiceManager
+from vrooli_cli.tier3.ai.remembered import Cassette, Memo
+from vrooli_cli.tier3.ai.service import AIService
 from vrooli_cli.tier3.box import default_tools
 from vrooli_cli.tier3.custom import load_tools
 from vrooli_cli.tier3.executor import UnifiedExecutor
@@ -81,6 +86,7 @@ class ExecutionArchitecture:
         project: The project around the files; for permissions, tools and stores.
         tools: Tools beside the ones in the box.
         ai: The seam to models, e.g. ``ScriptedAI(replies)``; None asks the endpoints that are configured.
+        cassette: Model exchanges to record, or to answer from.
         store: Where runs are kept; None keeps them in memory.
         clock: Time; a test freezes it.
         ids: New run ids; a test freezes them.
@@ -103,7 +109,8 @@ class ExecutionArchitecture:
         *,
         project: Project | None = None,
         tools: Iterable[Tool] | None = None,
-        ai: Any = None,
+        ai: AIService | None = None,
+        cassette: Cassette | None = None,
         store: Store | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
@@ -129,10 +136,16 @@ class ExecutionArchitecture:
         self._folder = folder or str(Path.cwd())
         self._approver = approver
         self._permissions = permissions or Permissions()
-        self._ai = ai
+        self.ai = AIServiceManager(
+            ai,
+            environ=self._environ,
+            model=self.settings.model,
+            allow_unpriced=bool(self.settings.allow_unpriced),
+            cassette=cassette,
+        )
         self._steps: dict[str, tuple[Channel, _WorkFolder]] = {}
         self._earlier: dict[str, _Life] = {}
-        strategies = StrategyFactory(self.tools, ai)
+        strategies = StrategyFactory(self.tools, self.ai)
         self.tier3 = UnifiedExecutor(
             self.tools,
             strategies,
@@ -174,6 +187,7 @@ class ExecutionArchitecture:
         plan, problems = self._plan(loaded)
         if plan is None:
             raise refusal(problems)
+        self._need_models(loaded.bundle)
         options = options or RunOptions()
         options = replace(options, environ=options.environ or self._environ)
         context = self.context(run_id)
@@ -247,6 +261,7 @@ class ExecutionArchitecture:
         plan, problems = self._plan(loaded)
         if plan is None:
             raise refusal(problems)
+        self._need_models(loaded.bundle)
         routine = plan.routine
         options = options or RunOptions(settings=record.settings or {})
         options = replace(options, environ=options.environ or self._environ)
@@ -300,9 +315,12 @@ class ExecutionArchitecture:
 
     async def close(self) -> None:
         """Let go of everything; no process, thread or file of ours is left."""
-        await self.event_bus.close()
-        await self.host.aclose()
-        self.store.close()
+        try:
+            await self.ai.aclose()
+        finally:
+            await self.event_bus.close()
+            await self.host.aclose()
+            self.store.close()
 
     async def __aenter__(self) -> ExecutionArchitecture:
         return self
@@ -324,7 +342,9 @@ class ExecutionArchitecture:
                 plan, found = self.tier2.plan(bundle)
             said = {(problem.line, problem.message) for problem in problems}
             problems.extend(one for one in loaded.place(found) if (one.line, one.message) not in said)
+            problems.extend(loaded.place(plan_agents(bundle, self.tools)[1]))
             problems.extend(self._check_rules(loaded))
+            problems.extend(self._check_models(loaded))
             problems.extend(self._broken_tool_files(problems))
         if any(not problem.warning for problem in problems):
             return None, problems
@@ -332,11 +352,25 @@ class ExecutionArchitecture:
 
     def _no_model_to_plan(self, plan: SwarmPlan, models: Iterable[Sequence[str]]) -> VrooliError | None:
         """Why nobody can divide a swarm's goal; None when somebody can."""
-        if self._ai is None:
-            return ask_nobody(plan, models)
-        missing = getattr(self._ai, "missing", None)
-        found: VrooliError | None = missing(models) if missing is not None else None
-        return found
+        return self.ai.bind(plan.swarm.extras.get("models")).missing(models)
+
+    def _check_models(self, loaded: LoadedBundle) -> list[Problem]:
+        """Models without a price, or with one that nobody can reach, at the steps that name them."""
+        problems: list[Problem] = []
+        for key, routine in loaded.bundle.routines.items():
+            used = [(step.model, (*step.pointer, "model")) for step in _asking(routine)]
+            if used:
+                found = self.ai.bind(routine.extras.get("models")).check(used)
+                problems.extend(loaded.place(replace(problem, file=key) for problem in found))
+        return problems
+
+    def _need_models(self, bundle: Bundle | SwarmBundle) -> None:
+        """Raises ``AI_UNAVAILABLE`` before any step runs that would be wasted."""
+        for routine in bundle.routines.values():
+            used = [step.model for step in _asking(routine)]
+            missing = self.ai.bind(routine.extras.get("models")).missing(used) if used else None
+            if missing is not None:
+                raise missing
 
     def _broken_tool_files(self, found: list[Problem]) -> list[Problem]:
         """What is wrong with tool files: a warning, unless the file names a tool that is not there."""
@@ -368,8 +402,19 @@ class ExecutionArchitecture:
             lease.release()
             raise
         scope.synced = channel.synced
+        scope.committed = channel.committed
         scope.masker = masker
         scope.secrets = secrets
+        agents = EventAgents(
+            plan_agents(opening.bundle, self.tools)[0],
+            watchers(self.project.agents, has_secrets=bool(secrets)),
+            channel,
+            scope,
+            self.tier2,
+            self._narrowed,
+            opening.inputs,
+            opening.options.environ,
+        )
 
         async def close(result: ExecutionResult) -> None:
             try:
@@ -383,6 +428,7 @@ class ExecutionArchitecture:
             narrow=self._narrowed,
             close=close,
             work_dir=work.place,
+            settle=agents.settle,
             commands=lambda: self.store.take(channel.key),
         )
 
@@ -406,6 +452,9 @@ class ExecutionArchitecture:
         for declared in (_definition(bundle), *bundle.routines.values()):
             values, _ = resolve_secrets(declared.secrets, environ)
             found.update(values)
+            for name, one in declared.inputs.items():  # those of child routines read their variable, too
+                if one.secret and one.env and environ.get(one.env):
+                    found.setdefault(name, environ[one.env])
         return found
 
     def _secrets(self, opening: Opening) -> dict[str, str]:
@@ -460,7 +509,7 @@ class ExecutionArchitecture:
             tools=self.tools,
             host=self.host,
             clock=self.clock,
-            ai=self._ai,
+            ai=self.ai.bind(routine.extras.get("models"), _memo(opening)),
             folder=self._folder,
             roots=self._roots(opening, work),
             work_dir=work.path,
@@ -509,6 +558,7 @@ class ExecutionArchitecture:
             account=account,
             memory=memory,
             policy=policy if routine.permissions else above.policy,
+            ai=above.ai.with_models(routine.extras["models"]) if routine.extras.get("models") else above.ai,
             env=dict(run.env),
             strategies=(*above.strategies, *_strategy_levels(routine)),
         )
@@ -532,7 +582,7 @@ class ExecutionArchitecture:
             tools=self.tools,
             host=self.host,
             clock=self.clock,
-            ai=self._ai,
+            ai=self.ai.bind(),
             folder=self._folder,
             roots=(self._folder, work.place),
             work_dir=work.path,
@@ -656,6 +706,21 @@ def _permission_levels(
             yield swarm.key, agent.permissions, agent.pointer, swarm.extras
     for key, routine in bundle.routines.items():
         yield key, routine.permissions, (), routine.extras
+
+
+def _asking(routine: Routine) -> Iterator[Step]:
+    """The steps of a routine that ask a model."""
+    for step in steps_of(routine):
+        if isinstance(step.action, Prompt) or step.strategy in (
+            ExecutionStrategy.REASONING,
+            ExecutionStrategy.CONVERSATIONAL,
+        ):
+            yield step
+
+
+def _memo(opening: Opening) -> Memo | None:
+    """What an earlier life of the run was answered, so that it is not paid for twice."""
+    return Memo.from_facts(fact for fact, _ in opening.log) if opening.log else None
 
 
 def _strategy_levels(routine: Routine | SwarmDefinition) -> tuple[tuple[str, Mapping[str, str]], ...]:

@@ -94,6 +94,7 @@ class Problem:
         code: The error code of a run that is refused for it.
         at_key: Point at the mapping key rather than at its value.
         warning: True for what is worth saying but stops nothing.
+        within: The words in the value's text that are meant, if they can be found there.
         file: The file's name when it is not the main one (a child routine).
         line: 1-based, filled in by loading.
         column: 1-based, filled in by loading.
@@ -106,6 +107,7 @@ class Problem:
     code: str = "DEFINITION_INVALID"
     at_key: bool = False
     warning: bool = False
+    within: str = ""
     file: str = ""
     line: int = 0
     column: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from vrooli_cli.cli.app import run_command_line
 from vrooli_cli.journal import open_store
 from vrooli_cli.journal.history import history_of
 from vrooli_cli.model.history import RunHistory
+from vrooli_cli.model.store import RunRecord
 
 
 @dataclass
@@ -49,11 +50,12 @@ class Shell:
         return file
 
     def history(self, run: str = "last") -> RunHistory:
-        store = open_store(self.store)
-        try:
+        with closing(open_store(self.store)) as store:
             return history_of(store, run)
-        finally:
-            store.close()
+
+    def runs(self) -> list[RunRecord]:
+        with closing(open_store(self.store)) as store:
+            return store.runs()
 
 
 @pytest.fixture
@@ -63,6 +65,3 @@ def vrooli(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytes
     monkeypatch.setenv("VROOLI_VIEW", "plain")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return Shell(tmp_path, capfd)
-
-
-Call = Callable[..., Said]

@@ -115,7 +115,11 @@ def ends(tasks: Sequence[SubTask], agents: Sequence[Agent], chosen: Sequence[str
             one = tasks[at]
             if one.id in start or any(over.get(name, now + 1) > now for name in one.dependencies):
                 continue
-            busy = sum(1 for other in range(len(tasks)) if chosen[other] == chosen[at] and _runs(tasks, other, start, over, now))
+            busy = sum(
+                1
+                for other in range(len(tasks))
+                if chosen[other] == chosen[at] and _runs(tasks, other, start, over, now)
+            )
             if busy < next(a.max_concurrent_tasks for a in agents if a.id == chosen[at]):
                 start[one.id], over[one.id] = now, now + one.estimated_complexity
         later = [moment for moment in over.values() if moment > now]

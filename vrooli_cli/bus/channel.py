@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
 from vrooli_cli.bus.deltas import Deltas
-from vrooli_cli.bus.lines import BLOB_FIELDS, Kind, Shown, Stream, Told, encode, event_as_told, replay, stamp_of
+from vrooli_cli.bus.lines import (
+    BLOB_FIELDS,
+    Kind,
+    Shown,
+    Stream,
+    Told,
+    encode,
+    event_as_told,
+    line_as_told,
+    replay,
+    stamp_of,
+)
 from vrooli_cli.bus.listeners import Subscriber, handler_failed, name_of
 from vrooli_cli.bus.writer import Writer
 from vrooli_cli.errors import InputError, StoreError
@@ -302,7 +313,8 @@ class Channel:
         self.failure: StoreError | None = None
         self._bus = bus
         self._store = store
-        self._name = encode(run_id).decode()[1:-1]
+        self._name = encode(run_id)[1:-1]
+        self._unsaved = next_seq
         self._masker = masker or None
         self._metadata = metadata
         self._streams: dict[str, Stream] = {run_id: Stream(run_id, metadata, self._masked)}
@@ -311,6 +323,7 @@ class Channel:
         self._told: list[Told] = []
         self._after: list[Callable[[], None]] = []
         self._folds: list[Callable[[ExecutionEvent], None]] = []
+        self._kind_folds: dict[str, list[Callable[[ExecutionEvent], None]]] = {}
         self._on_failure: list[Callable[[StoreError], None]] = []
         self._turns: list[Callable[[], None]] = []
         self._failure_told = False
@@ -398,9 +411,17 @@ class Channel:
         for turn in self._turns:
             turn()
 
-    def fold(self, callback: Callable[[ExecutionEvent], None]) -> None:
-        """Give every event from now on to a pure fold, in order, after its commit. One that raises is dropped."""
-        self._folds.append(callback)
+    def fold(self, callback: Callable[[ExecutionEvent], None], kinds: Collection[str] | None = None) -> None:
+        """Give every event from now on to a pure fold, in order, after its commit. One that raises is dropped.
+
+        Args:
+            callback: Sync; it returns soon.
+            kinds: Only events of these types; the others cost nothing then.
+        """
+        if kinds is None:
+            self._folds.append(callback)
+        for kind in kinds or ():
+            self._kind_folds.setdefault(kind, []).append(callback)
 
     def sink(self, write: Callable[[bytes], None]) -> None:
         """Give every line from now on (whole NDJSON lines, volatile ones too) to ``write``, in a thread of ours.
@@ -475,36 +496,35 @@ class Channel:
         """Number and encode what is pending; the batch of all lines that are not in the store yet."""
         if self._pending:
             pending, self._pending = self._pending, []
-            stamp = stamp_of(now)
+            if not self._lines:
+                self._unsaved = self.next_seq
+            usual = self._streams[self.run_id].own
+            self._lines.append(b"#%d\t%b\t%b%b" % (VERSION, self._name, stamp_of(now), usual))
             for fact in pending:
-                self._encode(fact, now, stamp)
-        if not self._lines or self.failure is not None:
+                self._encode(fact, now, usual)
+        count = self.next_seq - self._unsaved
+        if not self._lines or not count or self.failure is not None:
             self._lines.clear()
             return None
-        count = len(self._lines)
-        return LogBatch(self.key, self.next_seq - count, count, b"".join(self._lines))
+        return LogBatch(self.key, self._unsaved, count, b"".join(self._lines))
 
-    def _encode(self, fact: Event | ExecutionEvent, now: int, stamp: str) -> None:
+    def _encode(self, fact: Event | ExecutionEvent, now: int, usual: bytes) -> None:
         stream = self._streams.get(fact.execution_id) or self._new_stream(fact.execution_id)
         if isinstance(fact, ExecutionEvent):
             self._encode_foreign(fact, stream, now)
             return
         kind = self._bus._kinds.get(type(fact)) or self._bus._new_kind(type(fact))
         payload = kind.payload(fact)
-        body = encode(payload)
+        seen = kept = encode(payload)
         seq = 0 if kind.volatile else self.next_seq
-        head = (
-            f'{{"v":{VERSION},"seq":{seq},"id":"{self._name}-{seq}{kind.before}{stamp}{stream.part}{kind.after}'
-        ).encode()
         shown = None
-        if self._masker is None and len(body) <= BLOB_BYTES:
-            line = kept = head + body + stream.tail
-        else:
-            line, kept, shown = self._careful(head, payload, body, stream.tail)
-        self._told.append((fact, seq, now, line, payload, stream.metadata, shown))
+        if self._masker is not None or len(kept) > BLOB_BYTES:
+            seen, kept, shown = self._careful(payload, kept)
+        self._told.append((fact, seq, now, (kind, stream.part, seen, stream.tail), payload, stream.metadata, shown))
         if seq:
             self.next_seq = seq + 1
-            self._lines.append(kept)
+            own = stream.own
+            self._lines += (kind.short, kept, b"\n" if own is usual else own)
             if kind.starts:
                 stream.belongs(replace(stream.metadata, parent_event_id=f"{self.run_id}-{seq}"))
 
@@ -515,9 +535,9 @@ class Channel:
         wire = event.wire() | {"payload": None, "metadata": None}
         head = encode(wire)[: -len('null,"metadata":null}')]
         tail = b',"metadata":' + self._masked(encode(metadata.wire())) + b"}\n"
-        line, kept, shown = self._careful(head, event.payload, encode(event.payload), tail)
-        self._told.append((event, seq, now, line, event.payload, metadata, shown))
-        self._lines.append(kept)
+        seen, kept, shown = self._careful(event.payload, encode(event.payload))
+        self._told.append((event, seq, now, head + seen + tail, event.payload, metadata, shown))
+        self._lines.append(head + kept + tail)
         self.next_seq += 1
 
     def _new_stream(self, execution_id: str) -> Stream:
@@ -526,10 +546,8 @@ class Channel:
         self._bus._owners.setdefault(execution_id, self)
         return stream
 
-    def _careful(
-        self, head: bytes, payload: Mapping[str, Any], body: bytes, tail: bytes
-    ) -> tuple[bytes, bytes, Shown | None]:
-        """The line for people, the line for the log, and what may be shown of the payload if that is not all.
+    def _careful(self, payload: Mapping[str, Any], body: bytes) -> tuple[bytes, bytes, Shown | None]:
+        """The payload for people, the payload for the log, and what may be shown of it if that is not all.
 
         Large fields go into blobs. The log has a secret as a sentinel, so that a resume can put it back; people see
         ``***``.
@@ -543,7 +561,7 @@ class Channel:
         sealed = body if self._masker is None else self._masker.seal(body)
         seen = show(sealed) if sealed is not body else body
         shown = (seen, blobs) if seen != body or blobs else None
-        return head + seen + tail, head + sealed + tail, shown
+        return seen, sealed, shown
 
     def _slim(self, payload: Mapping[str, Any], blobs: dict[str, bytes]) -> bytes:
         """Put the large fields into blobs; ``blobs`` gets what people may see of those in which a secret stood."""
@@ -589,24 +607,27 @@ class Channel:
         told, self._told = self._told, []
         if not told:
             return
-        if self._folds or self._bus._subscribers:
+        if self._folds or self._kind_folds or self._bus._subscribers:
             for one in told:
-                routes = self._bus._route(one[0].type)
-                if routes or self._folds:
+                type_ = one[0].type
+                routes, of_kind = self._bus._route(type_), self._kind_folds.get(type_)
+                if routes or self._folds or of_kind:
                     event = event_as_told(one, self.run_id)
                     if self._folds:
-                        self._fold(event)
+                        self._fold(event, self._folds)
+                    if of_kind:
+                        self._fold(event, of_kind)
                     for subscriber in routes:
                         subscriber.put(self._accept, event)
         if self._writer is not None:
-            self._writer.put(b"".join([one[3] for one in told]))
+            self._writer.put(b"".join([line_as_told(one, self._name) for one in told]))
 
-    def _fold(self, event: ExecutionEvent) -> None:
-        for fold in tuple(self._folds):
+    def _fold(self, event: ExecutionEvent, folds: list[Callable[[ExecutionEvent], None]]) -> None:
+        for fold in tuple(folds):
             try:
                 fold(event)
             except Exception as error:
-                self._folds.remove(fold)
+                folds.remove(fold)
                 self._accept(handler_failed(self.run_id, name_of(fold), f"{type(error).__name__}: {error}"))
 
     def _sink_failed(self, write: Callable[[bytes], None], error: Exception) -> None:

@@ -15,6 +15,7 @@ from pydantic_core import from_json, to_json
 from vrooli_cli.language.masking import Masker, show
 from vrooli_cli.model.events import (
     Event,
+    VERSION,
     EventMetadata,
     ExecutionEvent,
     RoutineStarted,
@@ -30,27 +31,32 @@ BLOB_FIELDS: Final = ("result", "items", "reply")
 class Stream:
     """What is the same on every line of one execution, encoded once."""
 
-    __slots__ = ("_masked", "metadata", "part", "tail")
+    __slots__ = ("_masked", "metadata", "own", "part", "tail")
 
     def __init__(self, execution_id: str, metadata: EventMetadata, masked: Callable[[bytes], bytes]) -> None:
-        self.part = f'","execution_id":{encode(execution_id).decode()},"tier":'
+        self.part = encode(execution_id)
         self._masked = masked
         self.belongs(metadata)
 
     def belongs(self, metadata: EventMetadata) -> None:
         """From now on this metadata."""
         self.metadata = metadata
-        self.tail = b',"metadata":' + self._masked(encode(metadata.wire())) + b"}\n"
+        self.tail = self._masked(encode(metadata.wire()))
+        self.own = b"\t%b\t%b\n" % (self.part, self.tail)  # as LogBatch has it
 
 
 class Kind:
     """What is the same on every line of one class of facts: its text, and a quick way to its payload."""
 
-    __slots__ = ("after", "before", "payload", "starts", "volatile")
+    __slots__ = ("payload", "short", "starts", "volatile", "whole")
 
     def __init__(self, kind: type[Event]) -> None:
-        self.before = f'","type":"{kind.type}","timestamp":"'
-        self.after = (f'"{kind.tier}"' if kind.tier else "null") + ',"payload":'
+        tier = f'"{kind.tier}"' if kind.tier else "null"
+        self.whole = (
+            f'{{"v":{VERSION},"seq":%d,"id":"%b-%d","type":"{kind.type}","timestamp":"%b","execution_id":%b,'
+            f'"tier":{tier},"payload":%b,"metadata":%b}}\n'
+        ).encode()
+        self.short = f"{kind.type}\t".encode()  # as LogBatch has it
         self.payload = _payload_of(kind)
         self.starts = kind is RoutineStarted or kind is SwarmStarted
         self.volatile = kind.volatile
@@ -71,8 +77,20 @@ def _payload_of(kind: type[Event]) -> Callable[[Event], dict[str, Any]]:
 
 Shown = tuple[bytes, dict[str, bytes]]
 """What people may see of a payload in which something was masked: its bytes, and those of its blobs."""
-Told = tuple[Event | ExecutionEvent, int, int, bytes, Mapping[str, Any], EventMetadata, Shown | None]
+Parts = tuple[Kind, bytes, bytes, bytes]
+"""What a line is made of beside its number and time: kind, execution id, payload, metadata."""
+Told = tuple[Event | ExecutionEvent, int, int, bytes | Parts, Mapping[str, Any], EventMetadata, Shown | None]
 """An event between encoding and delivery: fact, seq, time, line, payload, metadata, what may be shown."""
+
+
+def line_as_told(told: Told, name: bytes) -> bytes:
+    """The line that sinks get; ``name`` is the run's id as JSON without its quotes."""
+    line = told[3]
+    if isinstance(line, bytes):
+        return line
+    kind, execution, body, metadata = line
+    seq = told[1]
+    return kind.whole % (seq, name, seq, stamp_of(told[2]), execution, body, metadata)
 
 
 def event_as_told(told: Told, run_id: str) -> ExecutionEvent:
@@ -156,14 +174,14 @@ def decode(line: bytes) -> Any:
 
 
 @lru_cache(4)
-def _second(seconds: int) -> tuple[datetime, str]:
+def _second(seconds: int) -> tuple[datetime, bytes]:
     moment = datetime.fromtimestamp(seconds, UTC)
-    return moment, moment.strftime("%Y-%m-%dT%H:%M:%S.")
+    return moment, moment.strftime("%Y-%m-%dT%H:%M:%S.").encode()
 
 
-def stamp_of(ns: int) -> str:
+def stamp_of(ns: int) -> bytes:
     """A time as the wire has it; only its microseconds are made anew within a second."""
-    return f"{_second(ns // 1_000_000_000)[1]}{ns // 1000 % 1_000_000:06d}Z"
+    return b"%b%06dZ" % (_second(ns // 1_000_000_000)[1], ns // 1000 % 1_000_000)
 
 
 @lru_cache(4)

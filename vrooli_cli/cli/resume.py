@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -281,21 +282,24 @@ def go_on(call: Invocation, run: str, going: Going) -> int:
     from vrooli_cli.loading.bundle import load_stored
 
     store = store_of(call, going.flags.get("store"))
-    _, record = settle(store, run)
-    if record.kind == "step":
-        raise InputError(f"{record.id!r} was one step that a program asked for; only runs can be resumed")
-    if store.is_alive(record.id):
-        raise InputError(f"the run {record.id} is at work; `vrooli runs logs -f {record.id}` shows what it does")
-    settings = settings_of(call, **going.flags).over(_recorded(record))
-    loaded = load_stored(record.definition or {})
-    if record.status == "completed":
-        return _print_again(call, store, record, loaded, _how(settings, going))
-    assume = _assumed(store, record, going.assume)
-    inputs = secret_inputs(call, loaded, settings, going.inputs)
-    how = _how(settings, going)
-    events = open_events(how)
-    threads = threading.enumerate()
-    code = asyncio.run(_resume(call, store, record, loaded, settings, going, how, inputs, assume, events))
+    try:
+        _, record = settle(store, run)
+        if record.kind == "step":
+            raise InputError(f"{record.id!r} was one step that a program asked for; only runs can be resumed")
+        if store.is_alive(record.id):
+            raise InputError(f"the run {record.id} is at work; `vrooli runs logs -f {record.id}` shows what it does")
+        settings = settings_of(call, **going.flags).over(_recorded(record))
+        loaded = load_stored(record.definition or {})
+        how = _how(settings, going)
+        if record.status == "completed":
+            return _print_again(call, store, record, loaded, how)
+        assume = _assumed(store, record, going.assume)
+        inputs = secret_inputs(call, loaded, settings, going.inputs)
+        events = open_events(how)
+        threads = threading.enumerate()
+        code = asyncio.run(_resume(call, store, record, loaded, settings, going, how, inputs, assume, events))
+    finally:
+        store.close()
     return leave(code, threads)
 
 
@@ -491,14 +495,14 @@ def _answer(
     from vrooli_cli.journal.history import history_of
 
     call.debug = debug
-    store = store_of(call, place)
-    history = history_of(store, run)
-    record = history.record
-    _waits(history, step)
-    alive = store.is_alive(record.id)
-    if alive and going is not None:
-        raise InputError(f"the run {record.id} is at work and goes on by itself; leave out --resume")
-    store.send(record.id, {"do": word, "step": step, "by": user_name(), "comment": comment})
+    with closing(store_of(call, place)) as store:
+        history = history_of(store, run)
+        record = history.record
+        _waits(history, step)
+        alive = store.is_alive(record.id)
+        if alive and going is not None:
+            raise InputError(f"the run {record.id} is at work and goes on by itself; leave out --resume")
+        store.send(record.id, {"do": word, "step": step, "by": user_name(), "comment": comment})
     if going is not None:
         return go_on(call, record.id, going)
     said = "approved" if word == "approve" else "rejected"

@@ -24,10 +24,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_INPUT, _OUTPUT, _LIMITS, _CONTROL, _KEPT = "Inputs", "Output", "Limits", "Control", "What is kept"
+_INPUT, _OUTPUT, _LIMITS, _CONTROL, _MODELS, _KEPT = (
+    "Inputs",
+    "Output",
+    "Limits",
+    "Control",
+    "Models",
+    "What is kept",
+)
 
 # Flags whose engine is not part of this version: parsed, so that a script learns it in one line.
-_LATER = ("junit", "report", "plan_only", "model", "allow_unpriced", "record", "replay", "executor")
+_LATER = ("junit", "report", "plan_only", "executor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +47,8 @@ class _Asked:
     how: How
     permissions: Permissions
     dry_run: bool
+    record: str | None
+    replay: str | None
 
 
 @app.command("run", cls=VerbCommand)
@@ -183,10 +192,22 @@ def run(
     junit: Annotated[str | None, typer.Option(hidden=True)] = None,
     report: Annotated[str | None, typer.Option(hidden=True)] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", hidden=True)] = False,
-    model: Annotated[str | None, typer.Option(hidden=True)] = None,
-    allow_unpriced: Annotated[bool, typer.Option("--allow-unpriced", hidden=True)] = False,
-    record: Annotated[str | None, typer.Option(hidden=True)] = None,
-    replay: Annotated[str | None, typer.Option(hidden=True)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The default model (or VROOLI_MODEL).", rich_help_panel=_MODELS),
+    ] = None,
+    allow_unpriced: Annotated[
+        bool,
+        typer.Option("--allow-unpriced", help="Count a model without a known price as 0.", rich_help_panel=_MODELS),
+    ] = False,
+    record: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write every model exchange to a cassette.", rich_help_panel=_MODELS),
+    ] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Answer from a cassette: no network, no key.", rich_help_panel=_MODELS),
+    ] = None,
     executor: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> int:
     """Run a routine or a swarm.
@@ -215,8 +236,12 @@ def run(
         no_cache=no_cache,
         no_input=no_input,
         yes=yes,
+        model=model,
+        allow_unpriced=allow_unpriced,
         tools=tuple(tools or ()),
     )
+    if record and replay:
+        raise InputError("--record and --replay contradict each other")
     if json and output not in (None, "json"):
         raise InputError(f"--json is short for -o json, so -o {output} contradicts it")
     if store and no_store:
@@ -228,6 +253,8 @@ def run(
         how=_how(settings, field=field, level=verbose - quiet, events=events, pass_exit=pass_exit, store=store),
         permissions=command_line_rules(allow or (), deny or (), settings.tools),
         dry_run=dry_run,
+        record=record,
+        replay=replay,
     )
     return _run(call, settings, asked)
 
@@ -266,7 +293,7 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
     import asyncio
 
     from vrooli_cli.cli.drive import leave, open_events
-    from vrooli_cli.cli.session import Stdin, approver_of, architecture_of, open_journal
+    from vrooli_cli.cli.session import Stdin, approver_of, architecture_of, cassette_of, open_journal
 
     stdin = Stdin()
     loaded = load(asked.file, stdin)
@@ -277,9 +304,10 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
     if loaded.warnings and asked.how.level >= 0:
         Console(call).problems(loaded.warnings)
     approver = approver_of(settings)
+    cassette = cassette_of(asked.record, asked.replay)
     store = open_journal(settings, loaded.project)
     architecture = architecture_of(
-        call, loaded, settings, store=store, approver=approver, permissions=asked.permissions
+        call, loaded, settings, store=store, approver=approver, permissions=asked.permissions, cassette=cassette
     )
     events = open_events(asked.how)
     threads = threading.enumerate()

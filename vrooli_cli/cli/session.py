@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vrooli_cli.loading.project import Project, Settings
     from vrooli_cli.model.routine import Permissions
     from vrooli_cli.model.store import Store
+    from vrooli_cli.tier3.ai.remembered import Cassette
     from vrooli_cli.tier3.registry import ToolRegistry
 
 # What a resume says again; the rest belongs to one call (store, view, output, prompts).
@@ -126,6 +127,7 @@ def architecture_of(
     approver: Approver | None = None,
     permissions: Permissions | None = None,
     folder: str | None = None,
+    cassette: Cassette | None = None,
 ) -> ExecutionArchitecture:
     """The house for a file; ``folder`` is where relative paths of tools start, when it is not the current one.
 
@@ -140,9 +142,24 @@ def architecture_of(
         approver=approver,
         permissions=permissions,
         folder=folder,
+        cassette=cassette,
         environ=call.environ,
         import_tools=bool(settings.import_tools) or approver is not None,
     )
+
+
+def cassette_of(record: str | None, replay: str | None) -> Cassette | None:
+    """What ``--record`` writes or ``--replay`` answers from.
+
+    Raises:
+        InputError: There is no such folder to write to.
+        DefinitionError: The file is no cassette.
+    """
+    if not record and not replay:
+        return None
+    from vrooli_cli.tier3.ai.remembered import Cassette
+
+    return Cassette.record(record) if record else Cassette.replay(replay or "")
 
 
 class Stdin:

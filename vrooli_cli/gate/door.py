@@ -218,9 +218,9 @@ class Gate:
         self._resolve = resolver
         self._grants: set[tuple[str, str, str]] = set()
 
-    def with_judges(self, *judges: Judge) -> Gate:
+    def with_judges(self, *judges: Judge, resolver: Resolve | None = None) -> Gate:
         """The same door with more judges, for a child or an agent; guards and grants are shared."""
-        gate = Gate(self.approver, judges=(*self._judges, *judges), resolver=self._resolve)
+        gate = Gate(self.approver, judges=(*self._judges, *judges), resolver=resolver or self._resolve)
         gate._guards, gate._grants = self._guards, self._grants
         return gate
 

@@ -26,6 +26,7 @@ from vrooli_cli.errors import InputError, StoreError, UnknownRunError
 from vrooli_cli.journal.blobs import Blobs
 from vrooli_cli.journal.faults import fault, locked, os_fault
 from vrooli_cli.journal.lease import Lease, Leases, open_lock
+from vrooli_cli.journal.rows import lines_of
 from vrooli_cli.journal.schema import VERSION, migrate, place, version_of
 from vrooli_cli.journal.syncer import Syncer
 from vrooli_cli.model.clock import Clock, SystemClock
@@ -317,8 +318,7 @@ class SqliteStore:
                 query = "SELECT place, data FROM log WHERE place>=? AND place<? ORDER BY place LIMIT ?"
                 rows = database.execute(query, (at, end, _PAGE)).fetchall()
             for at, data in rows:
-                lines = data.splitlines(keepends=True)
-                yield from lines[max(0, first - (at - begin)) :]
+                yield from lines_of(data, at - begin)[max(0, first - (at - begin)) :]
             if len(rows) < _PAGE:
                 return
             at += 1

@@ -154,7 +154,8 @@ class SourceMap:
         """``problem`` with file, line, column and excerpt; as it is if it has a line, or belongs to another file."""
         if problem.line or (problem.file and problem.file != self.name):
             return problem
-        return self._placed(problem, self._offset(problem.pointer, problem.at_key))
+        offset = self._offset(problem.pointer, problem.at_key)
+        return self._placed(problem, self._offset_within(problem, offset) if problem.within else offset)
 
     def problem(
         self, offset: int, message: str, hint: str = "", *, pointer: Pointer = (), warning: bool = False
@@ -206,6 +207,20 @@ class SourceMap:
             return 0
         node, exact = self._places.find(pointer)
         return (self._places.keys if at_key and exact else self._places.values)[node]
+
+    def _offset_within(self, problem: Problem, start: int) -> int:
+        """Where the words stand inside the text at ``start``: in an expression of it, if it has any."""
+        node, exact = self._places.find(problem.pointer)
+        if not exact or self._places.ends[node]:
+            return start
+        keys = self._places.keys
+        end = keys[node + 1] if node + 1 < len(keys) else len(self.text)
+        braces = self.text.find("{{", start, end) >= 0
+        for found in re.finditer(rf"(?<![\w.]){re.escape(problem.within)}(?![\w-])", self.text[start:end]):
+            at = start + found.start()
+            if not braces or self.text.rfind("{{", start, at) > self.text.rfind("}}", start, at):
+                return at
+        return start
 
     def _inside(self, offset: int) -> int:
         """``offset``, or the end of the last line that holds something when it lies beyond."""

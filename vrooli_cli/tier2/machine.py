@@ -1100,7 +1100,7 @@ class RunMachine(RunState):
             self._complete(node, None)
         elif answer == "failed":
             message = "it was under way when the process died, and is assumed to have failed"
-            self._settle_failure(node, _error("OUTCOME_UNKNOWN", message, node.address, "tier2"))
+            self._settle_failure(node, _error("TOOL_FAILED", message, node.address, "tier2"))
         else:
             self.suspended.pop(node.address, None)
             node.status = PENDING

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from vrooli_cli.errors import Pointer, Problem, did_you_mean
 from vrooli_cli.language.expressions import BoundExpression, Value, compile_value
-from vrooli_cli.language.shell import ShellCommand, compile_command
+from vrooli_cli.language.shell import RenderedScript, ShellCommand, compile_command
+from vrooli_cli.language.values import text_of
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.model.routine import (
     HANDLERS,
@@ -89,6 +90,18 @@ class Parameters:
         if self._shell is not None:
             rendered["command"] = self._shell.render(names)
         return rendered
+
+    def computed(self, name: str, rendered: Mapping[str, Any]) -> list[str]:
+        """The texts of one rendered parameter (a text, a list of texts, a script) that expressions had a part in."""
+        value = rendered.get(name)
+        if isinstance(value, RenderedScript):
+            return list(value.environment.values())
+        raw = self.values[name].raw if name in self.values else None
+        if isinstance(raw, list) and isinstance(value, list):
+            pairs = zip(raw, value, strict=False)
+        else:
+            pairs = zip((raw,), (value,), strict=False)
+        return [text_of(one) for source, one in pairs if isinstance(source, str) and "{{" in source]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -226,12 +239,15 @@ class DependencyResolver:
         self._tools = tools if tools is not None else ToolRegistry()
         self._strict = known_tools_only
         self._plans: dict[str, RoutinePlan] = {}
+        self._open: set[str] = set()  # being planned: a call back into one of them is a circle, and loading has said so
 
     def create_execution_plan(self, key: str | None = None) -> RoutinePlan:
         """The plan of a routine of the bundle, the main one by default. Look at :attr:`problems` before using it."""
         key = key or self._bundle.main
         if key not in self._plans:
+            self._open.add(key)
             self._plans[key] = _RoutineCompiler(self, self._bundle.routines[key]).compile()
+            self._open.discard(key)
         return self._plans[key]
 
     def tool(self, name: str) -> Tool | None:
@@ -253,8 +269,8 @@ class DependencyResolver:
         return self._bundle.routines.get(key)
 
     def child_plan(self, key: str) -> RoutinePlan | None:
-        """The plan of a child routine; None when the bundle does not have it (loading has said so)."""
-        return self.create_execution_plan(key) if key in self._bundle.routines else None
+        """The plan of a child routine; None when the bundle does not have it, or calls go in a circle."""
+        return self.create_execution_plan(key) if key in self._bundle.routines and key not in self._open else None
 
 
 class _RoutineCompiler:
@@ -265,7 +281,7 @@ class _RoutineCompiler:
         self._routine = routine
         self._places = dict(_all_steps(routine))
         self._vars = set(routine.vars) | {name for step, _ in self._places.values() for name in step.set}
-        self._secret_inputs = {name for name, declared in routine.inputs.items() if declared.secret}
+        self._secrets = _secret_places(routine, (step for step, _ in self._places.values()))
         #: Names that enclosing loops give to the steps inside their groups, outermost first.
         self._extras: list[tuple[str, ...]] = []
 
@@ -298,8 +314,17 @@ class _RoutineCompiler:
         )
         return RoutinePlan(routine, graph, handlers, outputs, variables, env)
 
-    def _problem(self, pointer: Pointer, message: str, hint: str = "", code: str = "DEFINITION_INVALID") -> None:
-        self._resolver.problems.append(Problem(pointer, message, hint, code, file=self._routine.key))
+    def _problem(
+        self,
+        pointer: Pointer,
+        message: str,
+        hint: str = "",
+        code: str = "DEFINITION_INVALID",
+        path: tuple[Any, ...] = (),
+    ) -> None:
+        """Notes what is wrong; ``path`` is the reference that is meant, in the text at ``pointer``."""
+        within = ".".join(str(key) for key in path)
+        self._resolver.problems.append(Problem(pointer, message, hint, code, within=within, file=self._routine.key))
 
     # -- one graph ----------------------------------------------------------------------------------------------------
 
@@ -309,20 +334,10 @@ class _RoutineCompiler:
             level.begin(step)
             plans.append(self._step(step, index, level))
         graph = GraphPlan(plans)
-        self._shadowing(steps, level)
         edges = {step.id: {need for need in level.needs[step.id] if need in level.ids} for step in steps}
         self._branches(steps, edges)
         _connect(graph, self._generations(steps, edges, level))
         return graph
-
-    def _shadowing(self, steps: Sequence[Step], level: _Level) -> None:
-        for step in steps:
-            for outer in level.outward():
-                if outer is not level and step.id in outer.ids:
-                    self._problem(
-                        (*step.pointer, "id"), f"the id {step.id!r} is also a step of {outer.name}", "rename one"
-                    )
-                    break
 
     def _branches(self, steps: Sequence[Step], edges: Mapping[str, set[str]]) -> None:
         """Branches are side by side: nothing in one may wait for another (spec routine.md, "Order")."""
@@ -572,11 +587,12 @@ class _RoutineCompiler:
     def _no_secret(
         self, raw: Any, where: Pointer, level: _Level, what: str, hint: str, allowed: Sequence[str] = ()
     ) -> None:
-        value = raw if isinstance(raw, Value) else compile_value(raw, problems=[], dashed=level.dashed)
+        value = raw if isinstance(raw, Value) else compile_value(raw, pointer=where, problems=[], dashed=level.dashed)
         for ref in value.references:
-            name = _secret_name(ref.path, self._secret_inputs)
+            name = _secret_name(ref.path, self._secrets)
             if name is not None and name not in allowed:
-                self._problem(where, f"the secret {name!r} would stand in {what}", hint)
+                place = ref.pointer or where
+                self._problem(place, f"the secret {name!r} would stand in {what}", hint, path=ref.path)
 
     # -- values and names ---------------------------------------------------------------------------------------------
 
@@ -618,7 +634,7 @@ class _RoutineCompiler:
         if root in extra or (root in self._routine.inputs and (allowed is None or "inputs" in allowed)):
             return
         if root not in _ROOTS or (allowed is not None and root not in allowed):
-            self._unknown_name(str(root), where, extra, allowed)
+            self._unknown_name(path, where, extra, allowed)
         elif root == "steps":
             self._step_reference(path, computed, where, level)
         elif len(path) > 1:
@@ -626,7 +642,10 @@ class _RoutineCompiler:
         elif root == "vars":
             self._reads(None, level)
 
-    def _unknown_name(self, root: str, where: Pointer, extra: tuple[str, ...], allowed: tuple[str, ...] | None) -> None:
+    def _unknown_name(
+        self, path: tuple[Any, ...], where: Pointer, extra: tuple[str, ...], allowed: tuple[str, ...] | None
+    ) -> None:
+        root = str(path[0])
         roots = _ROOTS if allowed is None else allowed
         known = list(dict.fromkeys((*extra, *self._routine.inputs, *roots)))
         if root in self._places:
@@ -635,7 +654,7 @@ class _RoutineCompiler:
             hint = f"a run variable is `vars.{root}`"
         else:
             hint = did_you_mean(root, known) or f"known names: {', '.join(known[:12])}"
-        self._problem(where, f"there is no name {root!r} here", hint)
+        self._problem(where, f"there is no name {root!r} here", hint, path=path[:1])
 
     def _root_field(self, path: tuple[Any, ...], where: Pointer, level: _Level) -> None:
         root, name = path[0], str(path[1])
@@ -652,7 +671,7 @@ class _RoutineCompiler:
             hint = did_you_mean(name, listed) or (
                 f"there is {', '.join(listed[:12])}" if listed else f"declare it under `{root}:`"
             )
-            self._problem(where, f"there is no {root}.{name}", hint)
+            self._problem(where, f"there is no {root}.{name}", hint, path=path[:2])
         elif root == "vars":
             self._reads(name, level)
 
@@ -676,34 +695,49 @@ class _RoutineCompiler:
                 continue
             if not outer.ended and outer.current:
                 if outer.current == name:
-                    self._self_reference(name, where, inside=outer is not level)
+                    self._self_reference(path, where, inside=outer is not level)
                     return
                 outer.needs[outer.current].add(name)
             break
         else:
-            self._unknown_step(name, where, level)
+            self._unknown_step(path, where, level)
             return
         if len(path) > 2 and path[2] not in STEP_FIELDS:
             hint = did_you_mean(str(path[2]), STEP_FIELDS) or f"there is {', '.join(STEP_FIELDS)}"
-            self._problem(where, f"steps.{name} has no field {path[2]!r}", hint)
+            self._problem(where, f"steps.{name} has no field {path[2]!r}", hint, path=path[:3])
         elif len(path) > 3 and path[2] == "result":
-            self._result_field(name, str(path[3]), where)
+            self._result_field(path, where)
 
-    def _self_reference(self, name: str, where: Pointer, *, inside: bool) -> None:
+    def _self_reference(self, path: tuple[Any, ...], where: Pointer, *, inside: bool) -> None:
+        name = str(path[1])
         what = f"the step {name!r} is named inside itself" if inside else f"the step {name!r} refers to itself"
-        self._problem(where, what, "in `set`, `export` and `repeat` its result is `result`", "CYCLE")
+        self._problem(where, what, "in `set`, `export` and `repeat` its result is `result`", "CYCLE", path[:2])
 
-    def _unknown_step(self, name: str, where: Pointer, level: _Level) -> None:
+    def _unknown_step(self, path: tuple[Any, ...], where: Pointer, level: _Level) -> None:
+        name = str(path[1])
         if name in self._places:
             there = self._places[name][1]
             message = f"{level.name} cannot see the step {name!r}, it belongs to {there}"
-            self._problem(where, message, "a group's results are `steps.GROUP.result.ID`")
+            self._problem(where, message, self._seen_as(name), path=path[:2])
             return
         known = [other for outer in level.outward() for other in outer.ids]
-        self._problem(where, f"there is no step {name!r}", did_you_mean(name, known) or "check the id")
+        hint = did_you_mean(name, known) or "check the id"
+        self._problem(where, f"there is no step {name!r}", hint, path=path[:2])
 
-    def _result_field(self, name: str, key: str, where: Pointer) -> None:
+    def _seen_as(self, name: str) -> str:
+        """How the result of a nested step is reached from outside."""
+        group = next(
+            (one for one, _ in self._places.values() if isinstance(one.action, Group) and _holds(one.action, name)), None
+        )
+        if group is None:
+            return "the steps of a handler are seen by each other only"
+        if group.for_each is not None:
+            return f"the items' results are `steps.{group.id}.result[INDEX].{name}`"
+        return f"its result is `steps.{group.id}.result.{name}`"
+
+    def _result_field(self, path: tuple[Any, ...], where: Pointer) -> None:
         """What a child routine with declared outputs, or a group, cannot have is known before it runs."""
+        name, key = str(path[1]), str(path[3])
         step = self._places[name][0]
         if step.for_each is not None:
             return
@@ -715,14 +749,42 @@ class _RoutineCompiler:
             known = child.outputs if child is not None else None
         if known is not None and key not in known:
             hint = did_you_mean(key, known) or f"there is {', '.join(list(known)[:12])}"
-            self._problem(where, f"the result of {name!r} has no {key!r}", hint)
+            self._problem(where, f"the result of {name!r} has no {key!r}", hint, path=path[:4])
 
 
-def _secret_name(path: tuple[Any, ...], secret_inputs: set[str]) -> str | None:
+def _holds(group: Group, name: str) -> bool:
+    return any(inner.id == name for inner in group.steps)
+
+
+def _secret_name(path: tuple[Any, ...], secrets: Mapping[tuple[str, ...], str]) -> str | None:
+    """The secret that a reference leads to, if it does."""
     if path[0] == "secrets":
         return str(path[1]) if len(path) > 1 else "secrets"
-    name = path[1] if path[0] == "inputs" and len(path) > 1 else path[0]
-    return str(name) if name in secret_inputs else None
+    return secrets.get(path[:1]) or secrets.get(path[:2])
+
+
+def _secret_places(routine: Routine, steps: Iterable[Step]) -> dict[tuple[str, ...], str]:
+    """Every name by which a secret can be read, and which one: inputs, and what ``vars``, ``env``, ``set`` make of them."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, declared in routine.inputs.items():
+        if declared.secret:
+            found |= {(name,): name, ("inputs", name): name}
+    copies = [(("vars", name), raw) for name, raw in routine.vars.items()]
+    copies += [(("env", name), raw) for name, raw in routine.env.items() if raw is not None]
+    copies += [(("vars", name), raw) for step in steps for name, raw in step.set.items()]
+    copies = [(place, raw) for place, raw in copies if isinstance(raw, str | list | Mapping)]
+    if not copies or not (found or routine.secrets):
+        return found
+    texts = [(place, compile_value(raw, problems=[]).references) for place, raw in copies]
+    for _ in texts:  # a copy of a copy of a secret is one, too
+        before = len(found)
+        for place, references in texts:
+            name = next((name for ref in references if (name := _secret_name(ref.path, found))), None)
+            if name is not None:
+                found.setdefault(place, name)
+        if len(found) == before:
+            break
+    return found
 
 
 def _in_file(problems: Iterable[Problem], file: str) -> Iterator[Problem]:

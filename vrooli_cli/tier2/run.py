@@ -52,6 +52,8 @@ from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
 
 RESULT_LIMIT = 64 * 1024
 """A step's result above this many characters of JSON is left out of the ExecutionResult (spec cli.md)."""
+_HIDDEN_FROM = 4
+"""A secret of fewer characters is masked only as a whole value (spec tools.md)."""
 
 
 class RunShell:
@@ -300,12 +302,23 @@ class RunShell:
         }
         if plan.kind == "tool":
             assert plan.parameters is not None
-            return StepCall(kind="tool", tool=plan.label, parameters=plan.parameters.render(names), **common)
+            parameters = plan.parameters.render(names)
+            if self._root_scope.secrets and "command" in parameters:
+                self._no_secret(plan.parameters.computed("command", parameters))
+            return StepCall(kind="tool", tool=plan.label, parameters=parameters, **common)
         if plan.kind == "wait":
             assert plan.wait is not None
             return StepCall(kind="wait", wait_ms=_wait_ms(plan.wait, names), **common)
-        prompt = _prompt_keys(step.action) | {name: value.evaluate(names) for name, value in plan.prompt}
+        prompt = _prompt_keys(step.action, self.machine.blackboard)
+        prompt.update((name, value.evaluate(names)) for name, value in plan.prompt)
         return StepCall(kind="prompt", prompt=prompt, **common)
+
+    def _no_secret(self, texts: list[str]) -> None:
+        """Loading refuses the names of secrets in commands; here, what has become of them on the way of a result."""
+        for name, secret in self._root_scope.secrets.items():
+            if len(secret) >= _HIDDEN_FROM and any(secret in text for text in texts):
+                message = f"the secret {name!r} would stand in a command; pass it with `env:` or `stdin:`"
+                raise VrooliError(message, code="PARAMETER_INVALID", tier="tier2")
 
     async def _asking(self, order: AskApproval) -> None:
         scope = self._root_scope
@@ -373,9 +386,10 @@ def _wait_ms(duration: Value, names: Mapping[str, Any]) -> int:
         raise ExpressionError(f"wait: {error}") from None
 
 
-def _prompt_keys(action: Any) -> dict[str, Any]:
+def _prompt_keys(action: Any, blackboard: Mapping[str, Any]) -> dict[str, Any]:
     assert isinstance(action, Prompt)
     return {
+        "context_values": {key: blackboard[key] for key in action.context if key in blackboard},
         "tools": action.tools,
         "max_turns": action.max_turns,
         "temperature": action.temperature,

@@ -161,6 +161,7 @@ class Scope:
         work_dir: A temporary folder of the run, made on first use.
         grace: Seconds from TERM to KILL.
         synced: Returns once the log would survive a power loss; awaited before a ``once`` effect.
+        committed: Returns once what was said so far is in the log; awaited before a paid request.
         cancelled: Set when all attempts of this scope are to stop; then, too, a cancel of theirs is an outcome.
         memory: What the commands of this run use together, and its limit.
         slots: Shared by the runs of a swarm: what all of them together may have at work. None: the run's own count is
@@ -187,6 +188,7 @@ class Scope:
     work_dir: Callable[[], str] = str
     grace: float = 5.0
     synced: Callable[[], Awaitable[None]] = _durable
+    committed: Callable[[], Awaitable[None]] = _durable
     cancelled: asyncio.Event | None = None
     memory: MemoryMeter | None = None
     slots: asyncio.Semaphore | None = None
