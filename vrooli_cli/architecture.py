@@ -644,7 +644,8 @@ def _sealed(values: Mapping[str, Any], masker: Masker | None) -> Mapping[str, An
 
 
 def _unsealed(values: Mapping[str, Any], masker: Masker) -> Mapping[str, Any]:
-    return dict(json.loads(masker.unseal(json.dumps(values).encode()))) if masker else values
+    text = json.dumps(values, ensure_ascii=False)
+    return dict(json.loads(masker.unseal(text.encode("utf-8", "surrogatepass")))) if masker else values
 
 
 def _ns(event: ExecutionEvent) -> int:

@@ -29,6 +29,9 @@ from vrooli_cli.tier2.run import RESULT_LIMIT
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
     from vrooli_cli.loading.bundle import LoadedBundle
+    from vrooli_cli.tier1.plan import SwarmPlan
+    from vrooli_cli.tier1.swarm import PreparedSwarm
+    from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan
     from vrooli_cli.tier2.tier import PreparedRun
     from vrooli_cli.view import View
 
@@ -67,7 +70,7 @@ class _Copies:
         self._stdout = stdout if how.format == "ndjson" else None
         self._file = file
 
-    def attach(self, prepared: PreparedRun) -> None:
+    def attach(self, prepared: PreparedRun | PreparedSwarm) -> None:
         if self._stdout is not None:
             prepared.channel.sink(self._stdout.write)
         if self._file is not None:
@@ -110,7 +113,7 @@ async def drive(
     call: Invocation,
     architecture: ExecutionArchitecture,
     loaded: LoadedBundle,
-    prepared: PreparedRun,
+    prepared: PreparedRun | PreparedSwarm,
     how: How,
     approver: object = None,
     file: IO[bytes] | None = None,
@@ -153,7 +156,7 @@ async def drive(
     return ended.print(stdout) or ended.code(signals.received)
 
 
-def _remind(view: View, architecture: ExecutionArchitecture, prepared: PreparedRun) -> None:
+def _remind(view: View, architecture: ExecutionArchitecture, prepared: PreparedRun | PreparedSwarm) -> None:
     """A run that goes on is shown with what it has done before."""
     state = getattr(view, "state", None)
     if state is None or prepared.channel.next_seq <= 1:
@@ -164,7 +167,7 @@ def _remind(view: View, architecture: ExecutionArchitecture, prepared: PreparedR
         state.apply(event)
 
 
-def _stop(prepared: PreparedRun, view: View, how: How) -> None:
+def _stop(prepared: PreparedRun | PreparedSwarm, view: View, how: How) -> None:
     if how.level >= 0:
         view.print("stopping: what runs gets a moment to end; once more (Ctrl-C) leaves at once")
     prepared.cancel("user")
@@ -184,7 +187,7 @@ def _wire(stdout: Stdout, result: ExecutionResult) -> dict[str, Any]:
     return plain
 
 
-def _shown_last(wire: dict[str, Any], prepared: PreparedRun, how: How) -> dict[str, Any]:
+def _shown_last(wire: dict[str, Any], prepared: PreparedRun | PreparedSwarm, how: How) -> dict[str, Any]:
     """What the summary is made of: without the outputs, where the terminal shows them right below it anyway."""
     printed = how.format == "text" and prepared.plan.routine.outputs is not None
     if wire["status"] == ExecutionStatus.SUSPENDED:  # the view says what it waits for; that is no failure
@@ -204,7 +207,7 @@ def _shorten(step: dict[str, Any]) -> None:
         step |= {"result": None, "truncated": True}
 
 
-def _hint(result: ExecutionResult, prepared: PreparedRun, how: How) -> str | None:
+def _hint(result: ExecutionResult, prepared: PreparedRun | PreparedSwarm, how: How) -> str | None:
     """The command that goes on, when the view cannot know it."""
     if not how.kept:
         return ""
@@ -213,7 +216,7 @@ def _hint(result: ExecutionResult, prepared: PreparedRun, how: How) -> str | Non
     return next(iter(commands(result, prepared, how)), "")
 
 
-def commands(result: ExecutionResult, prepared: PreparedRun, how: How) -> list[str]:
+def commands(result: ExecutionResult, prepared: PreparedRun | PreparedSwarm, how: How) -> list[str]:
     """What a person may type next."""
     if result.success or not how.kept:
         return []
@@ -223,9 +226,9 @@ def commands(result: ExecutionResult, prepared: PreparedRun, how: How) -> list[s
     store = f" --store {shlex.quote(how.store)}" if how.store else ""
     told = []
     if result.status is ExecutionStatus.SUSPENDED:
-        for address, node in list(prepared.machine.suspended.items())[:5]:
+        for address, reason in prepared.waiting[:5]:
             step = shlex.quote(address)
-            unknown = node.reason == "OUTCOME_UNKNOWN"
+            unknown = reason == "OUTCOME_UNKNOWN"
             told.append(
                 f"vrooli resume {run} --assume {step}=done{store}  (or =failed, =rerun)"
                 if unknown
@@ -240,7 +243,7 @@ class _Ended:
 
     call: Invocation
     loaded: LoadedBundle
-    prepared: PreparedRun
+    prepared: PreparedRun | PreparedSwarm
     how: How
     result: ExecutionResult
     wire: dict[str, Any]
@@ -315,13 +318,17 @@ class _Ended:
         return 0
 
 
-def locate(prepared: PreparedRun, loaded: LoadedBundle, address: str) -> tuple[str, int, int]:
+def locate(prepared: PreparedRun | PreparedSwarm, loaded: LoadedBundle, address: str) -> tuple[str, int, int]:
     """File, line and column of the step at an address; of the file alone when it is not known."""
-    plan, graph = prepared.plan, prepared.plan.graph
+    from vrooli_cli.tier2.plan import GraphPlan
+
+    plan: RoutinePlan | SwarmPlan = prepared.plan
+    graph: GraphPlan = plan.graph
     found = None
     for part in _KEYS_AND_TURNS.sub("", address).split("/"):
         if part.startswith("handlers."):
-            graph = plan.handlers.get(part.removeprefix("handlers."), graph)
+            handler = plan.handlers.get(part.removeprefix("handlers."), graph)
+            graph = handler if isinstance(handler, GraphPlan) else handler.graph
             continue
         step = graph.by_id.get(part)
         if step is None:

@@ -34,7 +34,7 @@ _INPUT, _OUTPUT, _LIMITS, _CONTROL, _MODELS, _KEPT = (
 )
 
 # Flags whose engine is not part of this version: parsed, so that a script learns it in one line.
-_LATER = ("junit", "report", "plan_only", "executor")
+_LATER = ("junit", "report", "executor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,7 @@ class _Asked:
     how: How
     permissions: Permissions
     dry_run: bool
+    plan_only: bool
     record: str | None
     replay: str | None
 
@@ -191,7 +192,12 @@ def run(
     ] = False,
     junit: Annotated[str | None, typer.Option(hidden=True)] = None,
     report: Annotated[str | None, typer.Option(hidden=True)] = None,
-    plan_only: Annotated[bool, typer.Option("--plan-only", hidden=True)] = False,
+    plan_only: Annotated[
+        bool,
+        typer.Option(
+            "--plan-only", help="A swarm: stop after planning and print the frozen plan.", rich_help_panel=_CONTROL
+        ),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The default model (or VROOLI_MODEL).", rich_help_panel=_MODELS),
@@ -253,6 +259,7 @@ def run(
         how=_how(settings, field=field, level=verbose - quiet, events=events, pass_exit=pass_exit, store=store),
         permissions=command_line_rules(allow or (), deny or (), settings.tools),
         dry_run=dry_run,
+        plan_only=plan_only,
         record=record,
         replay=replay,
     )
@@ -311,8 +318,26 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
     )
     events = open_events(asked.how)
     threads = threading.enumerate()
+    if asked.plan_only:
+        return asyncio.run(_print_plan(call, architecture, loaded, values))
     code = asyncio.run(_execute(call, architecture, loaded, values, settings, asked.how, approver, events))
     return leave(code, threads)
+
+
+async def _print_plan(
+    call: Invocation, architecture: ExecutionArchitecture, loaded: LoadedBundle, values: dict[str, Any]
+) -> int:
+    """``--plan-only``: tasks and team as a swarm file, which runs without a planning call."""
+    from vrooli_cli.cli.output import Stdout
+    from vrooli_cli.tier1.swarm import PreparedSwarm
+
+    async with architecture:
+        prepared = architecture.prepare(loaded, values)
+        if not isinstance(prepared, PreparedSwarm):
+            raise InputError("--plan-only is for swarms; `vrooli plan FILE` shows the plan of a routine")
+        call.masker = prepared.scope.masker
+        Stdout(call).text(await prepared.plan_only())
+    return 0
 
 
 async def _execute(

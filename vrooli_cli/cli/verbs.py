@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "reject": Verb("vrooli_cli.cli.resume", "Say no to a step that waits for approval", result=True),
     "validate": Verb("vrooli_cli.cli.check", "Say everything that is wrong with files, and run nothing"),
     "plan": Verb("vrooli_cli.cli.check", "Show batches, critical path, effects and the rules that would do"),
+    "test": Verb("vrooli_cli.cli.test", "Run the cases of *.test.yaml, offline"),
     "tools": Verb("vrooli_cli.cli.tools", "List and show the tools there are, and call one"),
     "schema": Verb("vrooli_cli.cli.schema", "Print the JSON Schema of a kind of file, for editors"),
 }

@@ -214,7 +214,9 @@ def _text(schema: Mapping[str, Any], name: str) -> str:
     least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
     while len(text) < least:
         text += text or "x"
-    return text[: int(most)] if len(text) > most else text[:least] if 0 < least < len(text) and least > len(name) else text
+    return (
+        text[: int(most)] if len(text) > most else text[:least] if 0 < least < len(text) and least > len(name) else text
+    )
 
 
 def _matching(pattern: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 from vrooli_cli.architecture import ExecutionArchitecture
-from vrooli_cli.bus.listeners import pattern_matches
+from vrooli_cli.bus.listeners import matches as pattern_matches
 from vrooli_cli.errors import DefinitionError, ExpressionError, InputError, VrooliError, did_you_mean
 from vrooli_cli.language.expressions import compile_value
 from vrooli_cli.loading.bundle import LoadedBundle, load_bundle, steps_of
@@ -191,8 +191,6 @@ def _check_stubs(stubs: Stubs, loaded: LoadedBundle, tools: ToolRegistry) -> Non
 
 
 def _is_inside_loop(name: str, paths: set[str]) -> bool:
-    import re
-
     return re.sub(r"\[[^\]]*\]|#\d+", "", name) in paths or name.startswith("task:")
 
 
@@ -354,7 +352,9 @@ def _call_differences(expected: tuple[Any, ...], observed: Observed) -> Iterator
         if found is not None:
             left.remove(found)
             continue
-        nearest = next((call for call in left if isinstance(wanted, Mapping) and call["tool"] == wanted.get("tool")), None)
+        nearest = next(
+            (call for call in left if isinstance(wanted, Mapping) and call["tool"] == wanted.get("tool")), None
+        )
         if nearest is not None:
             yield from differences(wanted, nearest, f"calls[{n}]", exact=False)
         else:
@@ -403,11 +403,17 @@ def _at(names: Any, path: tuple[str | int, ...]) -> Any:
     return names
 
 
-async def run_file(file: TestFile, settings: Settings | None = None, only: str = "") -> list[Verdict]:
-    """Every case of a file whose name holds ``only``, one after another."""
+async def run_file(
+    file: TestFile,
+    settings: Settings | None = None,
+    only: str = "",
+    tell: Callable[[Verdict], None] | None = None,
+) -> list[Verdict]:
+    """Every case of a file whose name holds ``only``, one after another; each is told when it has ended."""
     verdicts = []
     for case in file.cases:
         if only.lower() in case.name.lower():
             verdicts.append(await run_case(file, case, settings))
-            await asyncio.sleep(0)
+            if tell is not None:
+                tell(verdicts[-1])
     return verdicts

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vrooli_cli.errors import ERROR_CODES, VrooliError
-from vrooli_cli.gate import Answer, Deferred, Question
-from vrooli_cli.gate.door import DEFERRED
+from vrooli_cli.gate import DEFERRED, Answer, Deferred, Question
 from vrooli_cli.language.schema import compile_schema
 from vrooli_cli.model.run import ExecutionError, ExecutionStrategy
 from vrooli_cli.testing.generate import CannotGenerate, generate
@@ -36,14 +35,14 @@ class Stub:
 
     @classmethod
     def read(cls, raw: Any) -> Stub:
-        """What a test file says: ``{error: …}`` as the sole key fails, ``{result: …}`` as the sole key is the answer."""
+        """What a test file says: ``{error: …}`` as the sole key fails, ``{result: …}`` escapes."""
         if isinstance(raw, Mapping) and set(raw) == {"result"}:
             return cls(raw["result"])
         if not isinstance(raw, Mapping) or set(raw) != {"error"}:
             return cls(raw)
-        told = raw["error"] if isinstance(raw["error"], Mapping) else {"message": str(raw["error"])}
+        told: Mapping[str, Any] = raw["error"] if isinstance(raw["error"], Mapping) else {"message": str(raw["error"])}
         code = str(told.get("code", "TOOL_FAILED"))
-        context = dict(told.get("context") or {})
+        context: dict[str, Any] = dict(told.get("context") or {})
         if code not in ERROR_CODES:
             context["code"] = code
         message = str(told.get("message", "the stub fails"))
@@ -187,9 +186,7 @@ def _only_reads(tool: Tool) -> bool:
 
 def _refused(call: ToolInvocation) -> ToolOutcome:
     message = f"a test does not let {call.tool!r} act: give it a stub, or say `live: true`"
-    return ToolOutcome(
-        error=ExecutionError(code="PERMISSION_DENIED", message=message, tier="tier3", step=call.address)
-    )
+    return ToolOutcome(error=ExecutionError(code="PERMISSION_DENIED", message=message, tier="tier3", step=call.address))
 
 
 def _generated(schema: Mapping[str, Any], call: StepCall) -> Stub:
@@ -247,6 +244,3 @@ class StubApprover:
         told = stub.result if isinstance(stub.result, Mapping) else {"approved": stub.result}
         comment = told.get("comment")
         return Answer(bool(told.get("approved")), str(told.get("by", "the test")), comment and str(comment))
-
-
-

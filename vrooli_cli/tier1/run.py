@@ -149,6 +149,11 @@ class SwarmShell:
         self._stimuli.append(stimulus)
         self._channel.wake()
 
+    @property
+    def runs(self) -> tuple[RunShell, ...]:
+        """The runs of tasks that are at work or suspended."""
+        return tuple(self._runs.values())
+
     def cancel(self, reason: str) -> None:
         """Ask the swarm to stop; its tasks are stopped, its ``finally`` runs, and it ends."""
         self.tell(CancelRequested(self._clock.now_ns(), reason))

@@ -85,6 +85,11 @@ class PreparedSwarm:
         """The execution id of the swarm."""
         return self.context.execution_id
 
+    @property
+    def waiting(self) -> list[tuple[str, str]]:
+        """Address and code of every step that waits for a person."""
+        return [found for run in self.shell.runs for found in run.waiting]
+
     def cancel(self, reason: str = "user") -> None:
         """Ask the swarm to stop."""
         self.shell.cancel(reason)

@@ -61,14 +61,14 @@ TimerKey = tuple[str, ...]
 # --- stimuli: what the machine is told -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class RunStarted:
     """Begin."""
 
     now: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Resumed:
     """Go on after a suspension, a failure, a cancel or a crash.
 
@@ -82,7 +82,7 @@ class Resumed:
     answers: Mapping[str, Answered] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AttemptEnded:
     """Tier 3 has an outcome."""
 
@@ -92,7 +92,7 @@ class AttemptEnded:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class TimerFired:
     """A timer that was set has come."""
 
@@ -100,7 +100,7 @@ class TimerFired:
     key: TimerKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Answered:
     """A person answered; ``approved`` None says that nobody can answer here."""
 
@@ -111,7 +111,7 @@ class Answered:
     comment: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CancelRequested:
     """Stop: by a user, a signal, a parent, or a store that failed."""
 
@@ -125,7 +125,7 @@ Stimulus = RunStarted | Resumed | AttemptEnded | TimerFired | Answered | CancelR
 # --- instructions: what the machine asks of its shell ----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StartAttempt:
     """Have tier 3 do one attempt."""
 
@@ -134,21 +134,21 @@ class StartAttempt:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class CancelAttempt:
     """Stop an attempt, gently first."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class KillAttempt:
     """Stop an attempt that did not stop in its grace time."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class SetTimer:
     """Tell me at ``at`` (nanoseconds since 1970)."""
 
@@ -156,14 +156,14 @@ class SetTimer:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class ClearTimer:
     """Never mind."""
 
     key: TimerKey
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AskApproval:
     """Ask a person, or say that nobody is there."""
 
@@ -173,7 +173,7 @@ class AskApproval:
     deadline: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class EndRun:
     """The root run is over, or suspended."""
 
@@ -183,7 +183,7 @@ class EndRun:
 Instruction = StartAttempt | CancelAttempt | KillAttempt | SetTimer | ClearTimer | AskApproval | EndRun
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Turn:
     """What came of one stimulus: first the events are made durable, then the instructions are performed."""
 
@@ -1239,6 +1239,8 @@ class RunMachine(RunState):
         halt = frame.halt
         if halt is not None and halt.error is not None:
             self._attempt_failed(owner, halt.error)
+        elif halt is not None and halt.hard:
+            self._cancel_node(owner, halt.reason)
         elif frame.failure is not None:
             self._attempt_failed(owner, frame.failure)
         elif halt is not None and any(node.status is CANCELLED for node in frame.nodes):

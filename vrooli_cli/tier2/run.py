@@ -128,6 +128,11 @@ class RunShell:
         now = self._clock.now_ns()
         self.tell(Answered(now, address, answer.approved, answer.by, answer.comment))
 
+    @property
+    def waiting(self) -> list[tuple[str, str]]:
+        """Address and code of every step that waits for a person."""
+        return [(address, node.reason) for address, node in self.machine.suspended.items()]
+
     def status_of(self, execution_id: str) -> ExecutionStatus | None:
         """The status of this run or of a child run in it."""
         frame = self.machine.frames.get(execution_id)

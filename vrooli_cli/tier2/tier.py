@@ -136,6 +136,11 @@ class PreparedRun:
         """The execution id of the root run."""
         return self.context.execution_id
 
+    @property
+    def waiting(self) -> list[tuple[str, str]]:
+        """Address and code of every step that waits for a person."""
+        return self.shell.waiting
+
     def cancel(self, reason: str = "user") -> None:
         """Ask the run to stop."""
         self.shell.cancel(reason)

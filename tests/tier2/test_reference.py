@@ -1,0 +1,187 @@
+"""Random routines on the machine, against the slow and simple reference, and resumed wherever their process dies."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.tier2.reference import Loop, Reference, Spec, chance
+from tests.tier2.simulate import World, failure, plan_of, step
+from vrooli_cli.model import events as e
+from vrooli_cli.model.routine import ChildRoutine, ForEach, Group, OnError, Routine, Step
+from vrooli_cli.model.run import RetryPolicy
+from vrooli_cli.tier2.machine import CancelRequested, MachineOptions
+from vrooli_cli.tier2.state import Node
+from vrooli_cli.tier3.scope import Outcome
+
+RULES = ("none_failed", "none_failed", "none_failed", "all_succeeded", "all_done", "any_failed", "any_succeeded")
+VERDICTS = {
+    e.StepCompleted: "completed",
+    e.StepFailed: "failed",
+    e.StepSkipped: "skipped",
+    e.StepCancelled: "cancelled",
+}
+
+
+@st.composite
+def routines(draw: st.DrawFn, depth: int = 0, prefix: str = "s", most: int = 7) -> tuple[Spec, ...]:
+    """Up to seven steps, two levels of groups, child routines and loops below them."""
+    made: list[Spec] = []
+    for number in range(draw(st.integers(1, most))):
+        name = f"{prefix}{number}"
+        kind = draw(st.sampled_from(("leaf", "leaf", "group", "child"))) if depth < 2 else "leaf"
+        parents = draw(st.sets(st.integers(0, number - 1), max_size=3)) if number else set()
+        loop = None
+        if draw(st.integers(0, 4)) == 0:
+            loop = Loop(draw(st.integers(0, 4)), draw(st.sampled_from((None, 1, 2))), draw(st.booleans()))
+        made.append(
+            Spec(
+                id=name,
+                kind=kind,  # type: ignore[arg-type]
+                parents=tuple(sorted(parents)),
+                rule=draw(st.sampled_from(RULES)) if parents else "none_failed",
+                when=draw(st.integers(0, 6)) != 0,
+                on_error=draw(st.sampled_from(("fail", "fail", "continue", "recover"))),
+                fails=draw(st.sampled_from((0, 0, 30, 70))),
+                attempts=draw(st.sampled_from((1, 1, 2, 3))),
+                delay=draw(st.sampled_from((0, 1, 200_001))),
+                timeout=draw(st.sampled_from((None, None, 500_003, 1_500_007))) if kind != "leaf" else None,
+                loop=loop,
+                inside=draw(routines(depth + 1, f"{name}_", 4)) if kind != "leaf" else (),
+            )
+        )
+    return tuple(made)
+
+
+def built(specs: tuple[Spec, ...]) -> Any:
+    """The plan of random steps."""
+    children: dict[str, Routine] = {}
+    return plan_of(_steps(specs, children), children=children)
+
+
+def _steps(specs: tuple[Spec, ...], children: dict[str, Routine]) -> list[Step]:
+    return [_step(spec, specs, children) for spec in specs]
+
+
+def _step(spec: Spec, beside: tuple[Spec, ...], children: dict[str, Routine]) -> Step:
+    keys: dict[str, Any] = {
+        "after": tuple(beside[index].id for index in spec.parents),
+        "trigger_rule": spec.rule,
+        "when": spec.when,
+        "has_when": True,
+        "on_error": OnError(spec.on_error, 0),  # type: ignore[arg-type]
+        "timeout_ms": spec.timeout,
+    }
+    if spec.attempts > 1:
+        keys["retry"] = RetryPolicy(max_attempts=spec.attempts, delay_ms=spec.delay, backoff=1, jitter=0, max_delay_ms=10**9)
+    if spec.loop is not None:
+        items = list(range(spec.loop.count))
+        keys["for_each"] = ForEach(items, max_concurrent=spec.loop.at_once, fail_fast=spec.loop.fail_fast)
+    if spec.kind == "leaf":
+        return step(spec.id, **keys)
+    if spec.kind == "group":
+        return Step(id=spec.id, action=Group(tuple(_steps(spec.inside, children))), pointer=("steps", spec.id), **keys)
+    name = f"routine-{spec.id}"
+    children[name] = Routine(name=name, key=name, steps=tuple(_steps(spec.inside, children)))
+    return Step(id=spec.id, action=ChildRoutine(name, name, {}), pointer=("steps", spec.id), **keys)
+
+
+def leaves(specs: tuple[Spec, ...]) -> dict[str, Spec]:
+    """Id → leaf; ids are unique in the whole tree."""
+    found = {}
+    for spec in specs:
+        found |= leaves(spec.inside) if spec.inside else {spec.id: spec}
+    return found
+
+
+def world_of(specs: tuple[Spec, ...], seed: int, *, keep_going: bool, slots: int = 1000) -> World:
+    """The machine with a script that says what :func:`chance` says."""
+    known = leaves(specs)
+
+    def script(node: Node, address: str, attempt: int) -> tuple[Outcome, int]:
+        number, ms = chance(seed, address, attempt)
+        bad = number < known[node.plan.step.id].fails
+        return (failure() if bad else Outcome(result=address)), ms
+
+    return World(built(specs), script, MachineOptions(keep_going=keep_going, max_concurrent=slots))
+
+
+def ends_of(world: World) -> dict[str, str]:
+    """Address → the last verdict there."""
+    return {x.step_id: VERDICTS[type(x)] for x in world.log if type(x) in VERDICTS}  # type: ignore[attr-defined]
+
+
+LIGHT = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@LIGHT
+@given(routines(), st.integers(0, 1_000_000), st.booleans())
+def test_the_machine_does_what_the_reference_does(specs: tuple[Spec, ...], seed: int, keep_going: bool) -> None:
+    world = world_of(specs, seed, keep_going=keep_going).run()
+    said = Reference(specs, seed, keep_going=keep_going).run()
+    assert ends_of(world) == said.ends
+    assert Counter(address for address, _ in world.started) == said.starts
+    assert world.status == said.status
+
+
+@LIGHT
+@given(routines(), st.integers(0, 1_000_000), st.booleans(), st.integers(1, 3_000_000))
+def test_a_cancel_at_any_moment_ends_as_in_the_reference(
+    specs: tuple[Spec, ...], seed: int, keep_going: bool, when: int
+) -> None:
+    world = world_of(specs, seed, keep_going=keep_going)
+    world.push(CancelRequested(0, "user"), when)
+    world.run()
+    said = Reference(specs, seed, keep_going=keep_going, cancel_at=when).run()
+    assert ends_of(world) == said.ends
+    assert world.status == said.status
+
+
+@LIGHT
+@given(routines(), st.integers(0, 1_000_000), st.integers(1, 4))
+def test_with_few_slots_the_same_comes_of_what_cannot_fail(specs: tuple[Spec, ...], seed: int, slots: int) -> None:
+    world = world_of(specs, seed, keep_going=True, slots=slots).run()
+    assert world.peak <= slots
+    assert len(set(world.started)) == len(world.started)
+
+
+@LIGHT
+@given(routines(), st.integers(0, 1_000_000), st.data())
+def test_a_run_that_completes_completes_with_the_same_bytes_wherever_it_is_cut(
+    specs: tuple[Spec, ...], seed: int, data: st.DataObject
+) -> None:
+    whole = world_of(specs, seed, keep_going=False).run()
+    cut = data.draw(st.integers(0, len(whole.log)))
+    again = whole.resumed_at(cut)
+    if whole.status == "completed" and not _raced(whole):
+        assert again.status == "completed"
+        assert told(again) == told(whole)
+        done = {x.step_id for x in whole.log[:cut] if isinstance(x, e.StepCompleted)}
+        assert not {address for address, _ in again.started} & (done - _retried(whole, cut))
+    twice = again.resumed_at(data.draw(st.integers(0, len(again.log))))
+    assert twice.status in ("completed", "failed")
+    if whole.status == "completed" and not _raced(whole):
+        assert told(twice) == told(whole)
+
+
+def _raced(world: World) -> bool:
+    """A time-out decided something: after a cut it begins anew, and may decide otherwise."""
+    timed = [x for x in world.log if isinstance(x, e.StepFailed | e.StepRetrying | e.StepCompleted) and x.error]
+    return any((x.error or {}).get("code") == "STEP_TIMEOUT" for x in timed)
+
+
+def _retried(world: World, cut: int) -> set[str]:
+    """Everything inside a composite that is tried again: its parts are made again."""
+    tops = [x.step_id for x in world.log if isinstance(x, e.StepRetrying)]
+    done = {x.step_id for x in world.log[:cut] if isinstance(x, e.StepCompleted)}
+    return {name for name in done if any(name.startswith(f"{top}/") for top in tops)}
+
+
+def told(world: World) -> str:
+    """All that a resumed run must agree on with the uncut one."""
+    nodes = {node.address: [node.status.value, node.result, node.continued] for node in world.machine.root.nodes}
+    return json.dumps([world.machine.result, nodes], sort_keys=True)
