@@ -66,9 +66,7 @@ async def test_defaults_are_part_of_what_a_program_reads(tmp_path: Path) -> None
     assert json.loads((await result(tmp_path, a=2))[2]) == {"a": 2, "b": [1]}
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"), [("text", "a\nb"), ("lines", ["a", "b"]), ("json", "OUTPUT_INVALID")]
-)
+@pytest.mark.parametrize(("kind", "expected"), [("text", "a\nb"), ("lines", ["a", "b"]), ("json", "OUTPUT_INVALID")])
 async def test_what_a_program_says_is_read_as_the_file_says(kind: str, expected: Any, tmp_path: Path) -> None:
     write(tmp_path, f"command: [printf, 'a\\nb\\n']\nresult: {kind}\n")
     done = await call(tmp_path, "t")

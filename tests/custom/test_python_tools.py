@@ -90,7 +90,9 @@ def t({signature}) -> dict[str, int]:
     read, imported = (only(found) for found in both(tmp_path))
     assert read.schema == imported.schema
     assert "context" not in read.schema["properties"]
-    assert read.output_schema == imported.output_schema == {"type": "object", "additionalProperties": {"type": "integer"}}
+    assert (
+        read.output_schema == imported.output_schema == {"type": "object", "additionalProperties": {"type": "integer"}}
+    )
     for tool in (read, imported):
         assert tool.description == "Does it."
         assert (tool.effects, tool.credits, tool.timeout_ms) == ("none", 7, 2000)
@@ -100,7 +102,9 @@ def t({signature}) -> dict[str, int]:
         assert read.schema["properties"]["a"]["description"] == "The first, on two lines."
 
 
-def test_reading_runs_no_code_and_importing_keeps_stdout_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reading_runs_no_code_and_importing_keeps_stdout_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path, "t.py", "print('side effect')\n@tool\ndef t() -> int:\n    return 1\n")
     read = load_tools([tmp_path], importing=False, installed=False)
     assert capsys.readouterr() == ("", "")

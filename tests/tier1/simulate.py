@@ -209,7 +209,7 @@ class World:
 
 
 def _ended(order: StartTask, end: End) -> TaskEnded:
-    error = None
+    error: dict[str, Any] | None = None
     if end.status == "failed":
         error = {"code": end.code, "message": "no", "tier": "tier3", "step": f"{order.address}/work"}
         if end.account:

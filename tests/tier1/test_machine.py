@@ -267,7 +267,7 @@ def snapshot(world: World) -> dict[str, Any]:
 
 
 def test_a_swarm_resumed_at_any_moment_ends_as_the_uncut_one() -> None:
-    answers = {"revise": [REVISED], "synthesize": ["done"]}
+    answers: dict[str, list[Any]] = {"revise": [REVISED], "synthesize": ["done"]}
     plan = plan_of(CREW, DIAMOND, synthesis=Synthesis("say {{ goal }}"))
     whole = World(plan, bad_c, SwarmOptions(can_ask=True), answers).run()
     assert whole.status == "completed", whole.machine.error

@@ -83,7 +83,7 @@ class Graph:
             return
         self.halt = how
         for step in self.steps:
-            step.stop(how)
+            step.stop("cancel" if how == "timeout" else how)  # the time is this graph's, not that of what is inside
 
     @property
     def over(self) -> bool:

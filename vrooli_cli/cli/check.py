@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,6 +75,11 @@ def problem_list(call: Invocation, settings: Settings, file: str, stdin: Stdin) 
     from vrooli_cli.cli.session import problems_of
 
     try:
+        if file.endswith((".test.yaml", ".test.yml")):
+            from vrooli_cli.testing.cases import read_test_file
+
+            read_test_file(Path(file))
+            return []
         return problems_of(call, load(file, stdin), settings)
     except DefinitionError as error:
         return list(error.problems)

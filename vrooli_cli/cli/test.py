@@ -60,12 +60,12 @@ def test(
     call.debug = debug
     found = _read(files or [])
     settings = settings_of(call, tools=tuple(tools or ()))
-    printer = _Printer(call, "json" if json else output, quiet)
+    printer = _Printer(call, "json" if json else output, quiet, update=update)
     verdicts = _run(found, settings, only, printer)
     if not verdicts:
         raise InputError(f"no case has {only!r} in its name" if only else "there are no cases")
     if update:
-        return _update(call, verdicts)
+        return printer.updated(verdicts)
     if junit is not None:
         _write_junit(junit, verdicts)
     printer.end(verdicts)
@@ -111,7 +111,7 @@ def _run(files: list[TestFile], settings: Settings, only: str, printer: _Printer
 class _Printer:
     """A line a case on stdout, as it ends; one document with ``-o json``."""
 
-    def __init__(self, call: Invocation, format_: str, quiet: bool) -> None:
+    def __init__(self, call: Invocation, format_: str, quiet: bool, *, update: bool) -> None:
         from vrooli_cli.cli.output import Stdout
 
         self._call = call
@@ -119,10 +119,13 @@ class _Printer:
         self._console = Console(call)
         self._format = format_
         self._quiet = quiet
+        self._update = update
 
     def tell(self, verdict: Verdict) -> None:
         """One case has ended."""
         file, case = verdict.file.name, verdict.case
+        if self._update:
+            return
         if not verdict.passed:
             message = f"{case.name}: {verdict.differences[0]}"
             self._console.annotate("error", message, file, case.line)
@@ -135,6 +138,23 @@ class _Printer:
         tail = f"  (and {more} more: -o json shows all)" if more else ""
         place = f"{one_line(file)}:{case.line}: {one_line(case.name)}"
         self._stdout.text(f"FAIL  {place}\n      {one_line(verdict.differences[0])}{tail}\n")
+
+    def updated(self, verdicts: list[Verdict]) -> int:
+        """Write goldens, and tell which; a case that fails for another reason stays a failure."""
+        from vrooli_cli.testing.golden import update
+
+        self._update = False
+        changed: list[Verdict] = []
+        for path in dict.fromkeys(one.file.path for one in verdicts):
+            changed += update([one for one in verdicts if one.file.path == path])
+        for one in changed:
+            self._stdout.text(f"wrote {one_line(one.file.name)}: {one_line(one.case.name)}\n")
+        others = [one for one in verdicts if any(not text.startswith("outputs") for text in one.differences)]
+        for one in others:
+            self.tell(one)
+        self._console.say(f"{len(changed)} written, {len(others)} failed; read the difference before you keep it")
+        self._stdout.check()
+        return 1 if others else 0
 
     def end(self, verdicts: list[Verdict]) -> None:
         """All have ended."""
@@ -154,18 +174,6 @@ def _write_junit(path: str, verdicts: list[Verdict]) -> None:
         Path(path).write_text(as_junit(verdicts), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--junit: {path} cannot be written: {error.strerror}") from None
-
-
-def _update(call: Invocation, verdicts: list[Verdict]) -> int:
-    """Write goldens; a case that fails for another reason stays a failure."""
-    from vrooli_cli.testing.golden import update
-
-    count = 0
-    for path in dict.fromkeys(one.file.path for one in verdicts):
-        count += update([one for one in verdicts if one.file.path == path])
-    others = [one for one in verdicts if any(not text.startswith("outputs") for text in one.differences)]
-    Console(call).say(f"{count} case{'' if count == 1 else 's'} updated; read the difference before you keep it")
-    return 1 if others else 0
 
 
 @app.command("-", hidden=True)

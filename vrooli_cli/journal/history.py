@@ -85,7 +85,12 @@ def settle(store: Store, run_id: str) -> tuple[int, RunRecord]:
     if history.interrupted or store.is_alive(record.id):
         return key, record
     code = history.error["code"] if history.error and history.status == "failed" else None
-    changes: dict[str, Any] = {"status": history.status, "ended_ns": history.last_ns, "error_code": code, "credits": history.credits}
+    changes: dict[str, Any] = {
+        "status": history.status,
+        "ended_ns": history.last_ns,
+        "error_code": code,
+        "credits": history.credits,
+    }
     store.update_run(key, **changes)
     return key, replace(record, **changes)
 

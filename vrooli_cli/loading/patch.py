@@ -68,7 +68,8 @@ def _end(text: str, node: Any) -> int:
     """Where a value ends: a block ends where the next token begins, so what stands between is not its."""
     end = node.end_mark.index
     if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
-        return len(text[:end].rstrip("\n"))
+        header = text[node.start_mark.index : text.index("\n", node.start_mark.index)]
+        return end - 1 if "+" in header.partition("#")[0] else len(text[:end].rstrip("\n"))
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         inner = node.value[-1]
         return _end(text, inner[1] if isinstance(inner, tuple) else inner)
@@ -84,7 +85,7 @@ def _flow(value: Any) -> str:
 
 def _block(value: Any, column: int) -> str:
     """What stands behind ``key:``, beginning with the space or the line break."""
-    text = plain_yaml(value).rstrip("\n")
+    text = plain_yaml(value).removesuffix("\n")
     if isinstance(value, str) or not isinstance(value, Mapping | list | tuple) or not value:
         lines = text.split("\n")
         indent = " " * column

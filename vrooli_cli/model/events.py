@@ -18,6 +18,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from vrooli_cli.errors import Tier
+from vrooli_cli.model.values import value
 
 VERSION = 1
 E = TypeVar("E", bound="Event")
@@ -792,7 +793,7 @@ class EventMetadata:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(kw_only=True)
 class ExecutionEvent:
     """An event as it leaves the process: the seed's envelope around a fact.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 REST: Final = "*"
@@ -25,6 +26,8 @@ def differences(expected: Any, got: Any, place: str, *, exact: bool) -> Iterator
         yield from _maps(expected, got, place, exact)
     elif _is_list(expected) and _is_list(got):
         yield from _lists(list(expected), list(got), place, exact)
+    elif isinstance(expected, str) and isinstance(got, str) and "\n" in expected + got:
+        yield from _texts(expected, got, place)
     elif not _same(expected, got):
         yield f"{place}: expected {told(expected)}, got {told(got)}"
 
@@ -51,6 +54,18 @@ def _lists(expected: list[Any], got: list[Any], place: str, exact: bool) -> Iter
     elif len(got) > len(wanted) and not open_end:
         extra = f"the first one more is {told(got[len(wanted)])}"
         yield f"{place}: expected {_items(len(wanted))}, got {len(got)}; {extra}"
+
+
+def _texts(expected: str, got: str, place: str) -> Iterator[str]:
+    """The first line in which two texts differ."""
+    if expected == got:
+        return
+    lines, others = expected.split("\n"), got.split("\n")
+    pairs = zip_longest(lines, others)
+    n, (one, other) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
+    wanted = "the end of the text" if one is None else told(one)
+    came = "the end of the text" if other is None else told(other)
+    yield f"{place}, line {n + 1}: expected {wanted}, got {came}"
 
 
 def matches(expected: Any, got: Any) -> bool:

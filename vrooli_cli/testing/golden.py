@@ -12,15 +12,15 @@ from vrooli_cli.testing.compare import differences
 from vrooli_cli.testing.running import Verdict
 
 
-def update(verdicts: Iterable[Verdict]) -> int:
-    """Write the outputs of completed cases into their file; how many cases were changed.
+def update(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Write the outputs of completed cases into their file; the cases that were changed.
 
     A case has its outputs written when it expects some that differ, or when it expects nothing else of them (no
     ``that``, no made-up data).
     """
     verdicts = [one for one in verdicts if _is_wanted(one)]
     if not verdicts:
-        return 0
+        return []
     path = verdicts[0].file.path
     text = path.read_text(encoding="utf-8-sig")
     for verdict in verdicts:
@@ -31,7 +31,7 @@ def update(verdicts: Iterable[Verdict]) -> int:
         except LookupError:
             text = replace_value(text, (*at, "expect"), {"outputs": outputs})
     _write(path, text)
-    return len(verdicts)
+    return verdicts
 
 
 def _is_wanted(verdict: Verdict) -> bool:

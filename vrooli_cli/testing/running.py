@@ -134,7 +134,7 @@ async def _observe(file: TestFile, case: Case, settings: Settings) -> Observed:
     architecture = ExecutionArchitecture(
         settings,
         project=project,
-        ai=_model(file, case),
+        **_model(file, case),
         clock=FrozenClock(case.clock_ns),
         ids=FixedIds(),
         approver=StubApprover(stubs, generate=case.generate),
@@ -160,16 +160,16 @@ def _place(file: TestFile, path: str) -> str:
     return str(file.folder / path)
 
 
-def _model(file: TestFile, case: Case) -> Any:
+def _model(file: TestFile, case: Case) -> dict[str, Any]:
     """Who answers prompts: a script, or a cassette; nobody else, ever."""
-    if case.cassette is not None:
-        from vrooli_cli.tier3.ai.manager import AIServiceManager
-        from vrooli_cli.tier3.ai.remembered import Cassette
-
-        return AIServiceManager(cassette=Cassette.replay(_place(file, case.cassette)), allow_unpriced=True)
     from vrooli_cli.tier3.ai.scripted import ScriptedAI
 
-    return ScriptedAI(case.replies or (), name="the case")
+    script = {"ai": ScriptedAI(case.replies or (), name="the case")}
+    if case.cassette is None:
+        return script
+    from vrooli_cli.tier3.ai.remembered import Cassette
+
+    return script | {"cassette": Cassette.replay(_place(file, case.cassette))}
 
 
 def _environment(loaded: LoadedBundle) -> dict[str, str]:

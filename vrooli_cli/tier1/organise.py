@@ -40,6 +40,7 @@ class Duty:
     Attributes:
         tasks: What must be done; all of them.
         seconds: From when the duty begins to when it is violated; None is never.
+        goal: The task of a duty that is about one goal's own time; "" for a mission.
     """
 
     agent: str
@@ -47,11 +48,12 @@ class Duty:
     norm: str
     tasks: tuple[str, ...]
     seconds: float | None
+    goal: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
         """Names the duty in a swarm."""
-        return self.norm, self.agent, self.tasks[0] if len(self.tasks) == 1 else ""
+        return self.norm, self.agent, self.goal
 
 
 class Organised:
@@ -188,7 +190,7 @@ class Organised:
             return None
         duty = norms.goal_obligation(self.structure, self.schemes[goal.scheme], agent, roles, goal.goal, 0.0)
         role, norm = (duty.role, duty.norm) if duty is not None else (", ".join(roles), f"ttf of {goal.goal}")
-        return Duty(agent, role, norm, (task,), span)
+        return Duty(agent, role, norm, (task,), span, task)
 
 
 def plays_of(wire: Mapping[str, Any] | None) -> tuple[Play, ...]:

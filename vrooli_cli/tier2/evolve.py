@@ -126,7 +126,7 @@ class RunState:
             plan.graph, run, address=address, owner=None, outer=None, limiter=self.limiter, is_routine=True
         )
         self.frames: dict[str, Frame] = {execution_id: self.root}
-        self._story: deque[str] = deque(maxlen=200)
+        self._story: deque[tuple[str, str, StepStatus]] = deque(maxlen=200)
 
     # -- finding things -----------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class RunState:
             loop_node = self.node_at(parent)
             if loop_node.loop is not None:
                 return self.child_of(loop_node, loop_node.loop.index(key))
-        raise IllegalMove(f"no step at {address!r}; last moves: {list(self._story)[-20:]}")
+        raise IllegalMove(f"no step at {address!r}; last moves: {self._told_story()[-20:]}")
 
     def child_of(self, node: Node, index: int) -> Node:
         """The child of a loop, made on first use."""
@@ -190,11 +190,14 @@ class RunState:
         if step_id in self.running and type(event) in _PERMISSIONS:
             return  # a rule's `ask` inside an attempt: tier 3's own affair
         node = self.node_at(step_id)
-        self._story.append(f"{event.type} {step_id} ({node.status.value})")
+        self._story.append((event.type, step_id, node.status))
         if node.status not in legal:
-            story = [line for line in self._story if f" {node.address}" in line]
+            story = [line for line in self._told_story() if f" {node.address}" in line]
             raise IllegalMove(f"{event.type} finds {step_id!r} {node.status.value}; its story: {story}")
         handler(self, node, event, now)
+
+    def _told_story(self) -> list[str]:
+        return [f"{kind} {step_id} ({status.value})" for kind, step_id, status in self._story]
 
     def _is_handler(self, step_id: str) -> bool:
         return step_id.rpartition("/")[2].startswith("handlers.")

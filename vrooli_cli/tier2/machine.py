@@ -28,6 +28,7 @@ from vrooli_cli.model import events as e
 from vrooli_cli.model.clock import child_id
 from vrooli_cli.model.routine import Approval
 from vrooli_cli.model.run import DENIALS, NEVER_TAKEN, ExecutionError, next_delay
+from vrooli_cli.model.values import value
 from vrooli_cli.tier2.context import BlackboardManager, check_inputs
 from vrooli_cli.tier2.evolve import RunState
 from vrooli_cli.tier2.plan import RoutinePlan, StepPlan
@@ -45,6 +46,7 @@ from vrooli_cli.tier2.state import (
     Frame,
     Halt,
     Loop,
+    Names,
     Node,
     Phase,
 )
@@ -263,8 +265,6 @@ class RunMachine(RunState):
 
     def names(self, node: Node, extra: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         """The names that the texts of a node see."""
-        from vrooli_cli.tier2.state import Names
-
         return Names(node.frame, node, self.blackboard, extra)
 
     # -- stimuli ------------------------------------------------------------------------------------------------------
@@ -1282,8 +1282,6 @@ class RunMachine(RunState):
     def _result(self, frame: Frame) -> Any:
         outputs = frame.run.plan.outputs
         if outputs is not None:
-            from vrooli_cli.tier2.state import Names
-
             names = Names(frame, None, self.blackboard)
             return {name: value.evaluate(names) for name, value in outputs}
         return {

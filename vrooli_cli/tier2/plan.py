@@ -64,9 +64,13 @@ class _Bound(NamedTuple):
 
 
 class Parameters:
-    """The parameters of one step, ready to be rendered."""
+    """The parameters of one step, ready to be rendered.
 
-    __slots__ = ("_constant", "_parts", "_shell", "values")
+    Attributes:
+        constant: What they are when nothing in them depends on the run.
+    """
+
+    __slots__ = ("_parts", "_shell", "constant", "values")
 
     def __init__(
         self,
@@ -78,12 +82,12 @@ class Parameters:
         self._parts = bound
         self._shell = shell
         constant = not bound and shell is None and all(value.is_constant for value in values.values())
-        self._constant = {name: value.evaluate({}) for name, value in values.items()} if constant else None
+        self.constant = {name: value.evaluate({}) for name, value in values.items()} if constant else None
 
     def render(self, names: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of this attempt; raises ExpressionError. A constant one costs a look."""
-        if self._constant is not None:
-            return self._constant
+        if self.constant is not None:
+            return self.constant
         rendered = {name: value.evaluate(names) for name, value in self.values.items()}
         for name, part in self._parts.items():
             rendered[name] = [one.bind(names) for one in part] if isinstance(part, list) else part.bind(names)

@@ -292,31 +292,43 @@ class RunShell:
 
     def _render(self, node: Node, address: str, attempt: int) -> StepCall:
         plan, step = node.plan, node.plan.step
-        names = self.machine.names(node)
-        common: dict[str, Any] = {
-            "address": address,
-            "attempt": attempt,
-            "strategy": step.strategy,
-            "effects": step.effects,
-            "timeout_ms": plan.timeout_ms,
-            "memory_mb": step.limits.max_memory_mb if step.limits is not None else None,
-            "output_schema": step.output_schema,
-            "resources": step.resources,
-            "models": step.model,
-            "agent": self._root_scope.agent,
-        }
+        parameters, prompt, wait_ms = _NOTHING, _NOTHING, 0
         if plan.kind == "tool":
-            assert plan.parameters is not None
-            parameters = plan.parameters.render(names)
-            if self._root_scope.secrets and "command" in parameters:
-                self._no_secret(plan.parameters.computed("command", parameters))
-            return StepCall(kind="tool", tool=plan.label, parameters=parameters, **common)
-        if plan.kind == "wait":
+            parameters = self._parameters(node)
+        elif plan.kind == "wait":
             assert plan.wait is not None
-            return StepCall(kind="wait", wait_ms=_wait_ms(plan.wait, names), **common)
-        prompt = _prompt_keys(step.action, self.machine.blackboard)
-        prompt.update((name, value.evaluate(names)) for name, value in plan.prompt)
-        return StepCall(kind="prompt", prompt=prompt, **common)
+            wait_ms = _wait_ms(plan.wait, self.machine.names(node))
+        else:
+            names = self.machine.names(node)
+            prompt = _prompt_keys(step.action, self.machine.blackboard)
+            prompt.update((name, value.evaluate(names)) for name, value in plan.prompt)
+        return StepCall(
+            address=address,
+            attempt=attempt,
+            kind=plan.kind,  # type: ignore[arg-type] # nothing else is attempted
+            strategy=step.strategy,
+            tool=plan.label if plan.kind == "tool" else "",
+            parameters=parameters,
+            prompt=prompt,
+            models=step.model,
+            output_schema=step.output_schema,
+            effects=step.effects,
+            timeout_ms=plan.timeout_ms,
+            memory_mb=step.limits.max_memory_mb if step.limits is not None else None,
+            wait_ms=wait_ms,
+            agent=self._root_scope.agent,
+            resources=step.resources,
+        )
+
+    def _parameters(self, node: Node) -> Mapping[str, Any]:
+        parameters = node.plan.parameters
+        assert parameters is not None
+        if parameters.constant is not None:
+            return parameters.constant
+        rendered = parameters.render(self.machine.names(node))
+        if self._root_scope.secrets and "command" in rendered:
+            self._no_secret(parameters.computed("command", rendered))
+        return rendered
 
     def _no_secret(self, texts: list[str]) -> None:
         """Loading refuses the names of secrets in commands; here, what has become of them on the way of a result."""
@@ -369,6 +381,8 @@ class _Rest:
             except StopIteration:
                 return
 
+
+_NOTHING: Mapping[str, Any] = {}
 
 _PERFORM: Mapping[type, Callable[[RunShell, Any], None]] = {
     StartAttempt: RunShell._start,
