@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from vrooli_cli import ExecutionArchitecture, ScriptedAI
 from vrooli_cli.errors import DefinitionError
+from vrooli_cli.loading.bundle import load_bundle
 from vrooli_cli.loading.write import plain_yaml
 from vrooli_cli.testing.cases import find_files, read_test_file
 from vrooli_cli.testing.report import as_junit
 from vrooli_cli.testing.running import Verdict, run_file
+from vrooli_cli.tier3.ai.remembered import Cassette
 
 VROOLI = str(Path(sys.executable).with_name("vrooli"))
 
@@ -353,3 +356,15 @@ async def test_junit_survives_names_that_xml_cannot_hold(tmp_path: Path) -> None
     one = await verdict(tmp_path, SHELL, name='a "b" <c> \x1b]0;x\x07', stubs={"log": ANSWER}, expect={"outputs": {}})
     (case,) = ET.fromstring(as_junit([one])).iter("testcase")
     assert case.get("name") == 'a "b" <c> \ufffd]0;x\ufffd'
+
+
+async def test_a_cassette_answers_prompts_and_a_miss_fails(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(PROMPT)
+    cassette = Cassette.record(tmp_path / "c.yaml")
+    answers = ScriptedAI([{"themes": ["recorded"]}])
+    async with ExecutionArchitecture(ai=answers, cassette=cassette) as architecture:
+        await architecture.prepare(load_bundle(tmp_path / "r.yaml"), {}).run()
+        await architecture.ai.aclose()
+    await passes(tmp_path, PROMPT, cassette="c.yaml", expect={"outputs": {"themes": ["recorded"]}})
+    changed = PROMPT.replace("Group these", "Group those")
+    assert "those" in await fails(tmp_path, changed, cassette="c.yaml")

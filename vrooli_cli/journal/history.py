@@ -125,6 +125,9 @@ class _Folder:
         handler = _APPLY.get(event["type"])
         if handler is not None:
             handler(self, event, event["payload"])
+        if not run.stretches or len(run.stretches) < run.lives:
+            run.stretches.append([self._now, self._now])
+        run.stretches[-1][1] = self._now
 
     def close(self) -> None:
         """The record has the last word on a run whose process has died."""

@@ -106,6 +106,7 @@ class RunHistory:
         calls: Answered requests to models.
         path: What decided which steps ran: ``(address, status)`` in order of their ends.
         ended: True at a real end.
+        stretches: From when to when each life was at work.
     """
 
     key: int
@@ -130,6 +131,7 @@ class RunHistory:
     calls: list[ModelCall] = field(default_factory=list)
     path: list[tuple[str, str]] = field(default_factory=list)
     batches: dict[int, list[int]] = field(default_factory=dict)
+    stretches: list[list[int]] = field(default_factory=list)
 
     @property
     def children(self) -> dict[str, list[StepHistory]]:

@@ -98,6 +98,27 @@ class SwarmPlan:
         """True when a model has to divide the goal."""
         return self.given is None and (self.organisation is None or not self.organisation.graph.tasks)
 
+    def asking(self) -> list[tuple[tuple[str, ...], Pointer]]:
+        """The models that will surely be asked, with the place that says so.
+
+        Where the tasks are known these are the planner's, those of the agents without a routine that have a task, and
+        the synthesis'.
+        """
+        found: list[tuple[tuple[str, ...], Pointer]] = []
+        swarm = self.swarm
+        if self.needs_planner:
+            found.append(
+                (swarm.planner.model or self.planner_models, ("planner",) if swarm.planner.model else ("goal",))
+            )
+        team = self._team_or_none(self.known_tasks)
+        busy = {agent for placed in team.placements.values() for agent in placed.agents} if team is not None else set()
+        for name, member in self.members.items():
+            if name in busy and not member.has_routine:
+                found.append((member.plan.graph.steps[0].step.model, member.definition.pointer))
+        if swarm.synthesis is not None:
+            found.append((swarm.synthesis.model or self.planner_models, ("synthesis",)))
+        return found
+
     def rendered_tasks(self, names: Mapping[str, Any]) -> tuple[SubTask, ...]:
         """The file's tasks with their descriptions rendered; raises ExpressionError."""
         return tuple(

@@ -273,7 +273,7 @@ class SwarmStateMachine:
         Raises:
             DefinitionError: The swarm cannot be run as it is written.
             InputError: Its inputs are not right.
-            VrooliError: ``AI_UNAVAILABLE``: the goal needs a planner and nobody can be asked.
+            VrooliError: ``AI_UNAVAILABLE``: a model has to be asked, and nobody can be.
             StoreError: The run cannot be written down.
         """
         asked = request.input
@@ -285,10 +285,11 @@ class SwarmStateMachine:
             if plan is None:
                 raise refusal(problems)
         inputs = check_inputs(_as_routine(plan.swarm), asked.parameters, options.environ)
-        nobody = self._missing(plan, [plan.swarm.planner.model or plan.planner_models])
-        if nobody is not None and plan.needs_planner and not _has_tasks(log):
+        nobody = self._missing(plan, [models for models, _ in plan.asking()])
+        if nobody is not None and not log:
             raise nobody
-        return self._prepared(request, options, plan, inputs, log, resumed, can_ask=nobody is None)
+        planner = self._missing(plan, [plan.swarm.planner.model or plan.planner_models])
+        return self._prepared(request, options, plan, inputs, log, resumed, can_ask=planner is None)
 
     def _prepared(
         self,
@@ -417,10 +418,6 @@ def bundle_of_input(asked: SwarmCoordinationInput) -> SwarmBundle:
 def _as_routine(swarm: SwarmDefinition) -> Routine:
     """The inputs of a swarm as a routine's, which is what is checked."""
     return Routine(name=swarm.name, steps=(), inputs=swarm.inputs)
-
-
-def _has_tasks(log: Log) -> bool:
-    return any(isinstance(fact, e.GoalDecomposed) for fact, _ in log)
 
 
 def _earlier(root_id: str, log: Log, resumed: RunResumed | None) -> Earlier:

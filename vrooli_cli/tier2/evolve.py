@@ -115,6 +115,8 @@ class RunState:
         self.steps_executed = 0
         self.credits = 0
         self.memory_mb = 0
+        #: False while a log is folded: what may be asked of it afterwards is not known yet.
+        self.live = False
         #: Attempts already made at an address by a frame that a retry has replaced: numbers are never used twice.
         self.spent: dict[str, int] = {}
         #: Results of ``once`` steps in such a frame; they are not repeated.
@@ -410,6 +412,24 @@ class RunState:
         self.delayed.add(node.address)
         self._leave_inside(node)
 
+    def _may_return(self, node: Node) -> bool:
+        """True when what lies inside a completed step may be opened again: by a retry around it, or by a resume."""
+        if not self.live:
+            return True
+        around = node.parent or node.frame.container
+        while around is not None:
+            if around.plan.step.retry is not None:
+                return True
+            around = around.parent or around.frame.container
+        return False
+
+    def _spend(self, node: Node) -> None:
+        """Notes the attempts of everything inside, before it is let go."""
+        for inner in self.inner_nodes(node):
+            if inner.attempt:
+                self.spent[inner.address] = inner.attempt
+            self._spend(inner)
+
     def _leave_inside(self, node: Node) -> None:
         """A retry replaces the inside: attempts go on counting, and what must not happen twice is kept."""
         for inner in self.inner_nodes(node):
@@ -439,6 +459,8 @@ class RunState:
         node.result = event.result
         node.error = event.error
         node.counts = node.parts()
+        if (node.loop is not None or node.inside is not None) and self._may_return(node):
+            self._spend(node)
         node.inside = None
         if node.loop is not None:
             node.loop.children.clear()

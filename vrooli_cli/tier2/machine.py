@@ -252,6 +252,7 @@ class RunMachine(RunState):
     def handle(self, stimulus: Stimulus) -> Turn:
         """Take in one stimulus; the state is changed by the events that are returned, and by nothing else."""
         self._now = stimulus.now
+        self.live = True
         _DECIDE[type(stimulus)](self, stimulus)
         self._advance()
         turn = Turn(self._events, self._instructions)

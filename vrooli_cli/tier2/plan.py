@@ -325,10 +325,13 @@ class _RoutineCompiler:
         hint: str = "",
         code: str = "DEFINITION_INVALID",
         path: tuple[Any, ...] = (),
+        *,
+        at_key: bool = False,
     ) -> None:
         """Notes what is wrong; ``path`` is the reference that is meant, in the text at ``pointer``."""
         within = ".".join(str(key) for key in path)
-        self._resolver.problems.append(Problem(pointer, message, hint, code, within=within, file=self._routine.key))
+        problem = Problem(pointer, message, hint, code, at_key, within=within, file=self._routine.key)
+        self._resolver.problems.append(problem)
 
     # -- one graph ----------------------------------------------------------------------------------------------------
 
@@ -566,7 +569,7 @@ class _RoutineCompiler:
         for name in action.parameters:
             if closed and name not in known:
                 hint = did_you_mean(name, known) or f"it takes {', '.join(known) or 'none'}"
-                self._problem((*here, name), f"the tool {tool.name!r} has no parameter {name!r}", hint)
+                self._problem((*here, name), f"the tool {tool.name!r} has no parameter {name!r}", hint, at_key=True)
         for name in tool.schema.get("required", ()):
             if name not in action.parameters:
                 self._problem(here[:-1], f"the tool {tool.name!r} needs the parameter {name!r}")
@@ -768,7 +771,7 @@ def _secret_name(path: tuple[Any, ...], secrets: Mapping[tuple[str, ...], str]) 
 
 
 def _secret_places(routine: Routine, steps: Iterable[Step]) -> dict[tuple[str, ...], str]:
-    """Every name by which a secret can be read, and which one: inputs, and what ``vars``, ``env``, ``set`` make of them."""
+    """Every name by which a secret can be read, and which one: inputs, and what is made of them by name."""
     found: dict[tuple[str, ...], str] = {}
     for name, declared in routine.inputs.items():
         if declared.secret:

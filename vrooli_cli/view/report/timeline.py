@@ -1,0 +1,117 @@
+"""When what was at work: rows and bars for the timeline, and the chain of steps that the run's time hung on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vrooli_cli.model.history import RunHistory, StepHistory
+from vrooli_cli.model.plan import PlanSummary
+
+MOST_ROWS = 600
+GAP_PART = 0.015  # of the width, between two lives
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One attempt, or the time a composite step was open; ``left`` and ``width`` are parts of the whole, 0 to 1."""
+
+    left: float
+    width: float
+    status: str
+    title: str
+    soft: bool = False
+
+
+@dataclass(slots=True)
+class Row:
+    """One step."""
+
+    address: str
+    status: str
+    batch: int
+    agent: str
+    depth: int
+    bars: list[Bar] = field(default_factory=list)
+    critical: bool = False
+    duration_ms: int = 0
+
+
+class Axis:
+    """Time on paper: the lives of a run one after another, without the time between them."""
+
+    def __init__(self, stretches: Sequence[Sequence[int]]) -> None:
+        self._stretches = [(begin, max(end, begin + 1)) for begin, end in stretches] or [(0, 1)]
+        total = sum(end - begin for begin, end in self._stretches)
+        gaps = len(self._stretches) - 1
+        self.total_ms = total / 1e6
+        self._scale = max(0.1, 1 - gaps * GAP_PART) / max(1, total)
+
+    def at(self, ns: int) -> float:
+        """Where a moment is, 0 to 1; what lies between two lives is at the beginning of the later one."""
+        left = 0.0
+        for begin, end in self._stretches:
+            if ns <= end:
+                return left + max(0, ns - begin) * self._scale
+            left += (end - begin) * self._scale + GAP_PART
+        return min(1.0, left - GAP_PART)
+
+    @property
+    def breaks(self) -> list[float]:
+        """Where a later life begins."""
+        return [self.at(begin) for begin, _ in self._stretches[1:]]
+
+
+def rows_of(history: RunHistory, axis: Axis, batch_of: Mapping[str, int], critical: Sequence[str]) -> list[Row]:
+    """A row for every step that was at work, by batch, then by agent, then by start."""
+    path = set(critical)
+    found = []
+    for step in history.steps.values():
+        if step.began_ns is None:
+            continue
+        top = step.address.partition("/")[0].partition("[")[0]
+        depth = step.address.count("/") + step.address.count("[")
+        row = Row(step.address, step.status, batch_of.get(top, len(batch_of)), step.agent, depth)
+        row.bars = _bars(step, axis, history.last_ns)
+        row.critical = step.address in path
+        row.duration_ms = step.duration_ms
+        found.append((row.batch, row.agent, top, step.began_ns, row))
+    found.sort(key=lambda entry: entry[:4])
+    return [entry[4] for entry in found]
+
+
+def _bars(step: StepHistory, axis: Axis, last_ns: int) -> list[Bar]:
+    if not step.spans:
+        assert step.began_ns is not None
+        return [_bar(axis, step.began_ns, step.ended_ns or last_ns, step.status, step.address, soft=True)]
+    many = len(step.spans) > 1
+    return [
+        _bar(
+            axis,
+            span.began_ns,
+            span.ended_ns or last_ns,
+            span.status if span.ended_ns else "cancelled" if span.status == "cancelled" else step.status,
+            f"{span.address} attempt {span.attempt}" if many else span.address,
+        )
+        for span in step.spans
+    ]
+
+
+def _bar(axis: Axis, began: int, ended: int, status: str, title: str, *, soft: bool = False) -> Bar:
+    left, right = axis.at(began), axis.at(max(began, ended))
+    return Bar(left, max(0.0, right - left), status, title, soft)
+
+
+def critical_path(history: RunHistory, plan: PlanSummary | None) -> list[str]:
+    """The steps that the end of the run waited for, first to last: from the last one back over its latest parent."""
+    if plan is None:
+        return []
+    ended = {name: step.ended_ns for name in plan.steps if (step := history.steps.get(name)) and step.began_ns}
+    times = {name: at for name, at in ended.items() if at is not None}
+    path: list[str] = []
+    name = max(times, key=lambda one: times[one], default=None)
+    while name is not None and name not in path:
+        path.append(name)
+        parents = [parent for parent in plan.steps[name].parents if parent in times]
+        name = max(parents, key=lambda one: times[one], default=None)
+    return path[::-1]
