@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from vrooli_cli.tier1.decompose import GoalDecomposer as GoalDecomposer
     from vrooli_cli.tier1.knowledge import KnowledgeBase as KnowledgeBase
     from vrooli_cli.tier1.moise.organizer import MOISEOrganizer as MOISEOrganizer
+    from vrooli_cli.tier1.swarm import SwarmStateMachine as SwarmStateMachine
     from vrooli_cli.tier1.team import TeamManager as TeamManager
     from vrooli_cli.tier1.team import TeamStructure as TeamStructure
     from vrooli_cli.tier2.context import BlackboardManager as BlackboardManager
@@ -97,6 +98,7 @@ _MODULES = {
     "tier1.decompose": ("GoalDecomposer",),
     "tier1.knowledge": ("KnowledgeBase",),
     "tier1.moise.organizer": ("MOISEOrganizer",),
+    "tier1.swarm": ("SwarmStateMachine",),
     "tier1.team": (
         "TeamManager",
         "TeamStructure",

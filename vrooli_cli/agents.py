@@ -59,12 +59,14 @@ class AgentPlan:
         name: In addresses and findings.
         when: Over ``event`` and the run's inputs; None is always.
         plan: One step that does what the agent does.
+        home: The child routine that it belongs to, whose runs it listens to; "" listens to everything.
     """
 
     name: str
     definition: EventAgent
     when: Value | None
     plan: RoutinePlan
+    home: str = ""
 
     @property
     def is_guard(self) -> bool:
@@ -73,21 +75,28 @@ class AgentPlan:
 
 
 def plan_agents(bundle: Bundle | SwarmBundle, tools: ToolRegistry) -> tuple[list[AgentPlan], list[Problem]]:
-    """The event agents of a routine or swarm, and all that is wrong with them. Problems name their file by key."""
+    """The event agents of a routine or swarm and of all that it can reach, and all that is wrong with them.
+
+    They are all there before the first step, so that the barrier of a child routine is up before the child's first
+    action. Problems name their file by key.
+    """
     main = bundle.routine if isinstance(bundle, Bundle) else bundle.swarm
-    if not main.events:
+    owners: list[Routine | SwarmDefinition] = [main, *(one for one in bundle.routines.values() if one is not main)]
+    listed = [(owner, agent) for owner in owners for agent in owner.events]
+    if not listed:
         return [], []
-    names = _names(main.events)
+    names = _names([agent for _, agent in listed])
     made = {
-        f"events.{name}": _routine(agent, name, main, bundle.routines)
-        for name, agent in zip(names, main.events, strict=True)
+        f"events.{name}": _routine(agent, name, owner, bundle.routines)
+        for name, (owner, agent) in zip(names, listed, strict=True)
     }
     resolver = DependencyResolver(Bundle("", {**bundle.routines, **made}), tools)
     problems: list[Problem] = []
     agents = []
-    for name, agent in zip(names, main.events, strict=True):
-        when = _when(agent, main, problems)
-        agents.append(AgentPlan(name, agent, when, resolver.create_execution_plan(f"events.{name}")))
+    for name, (owner, agent) in zip(names, listed, strict=True):
+        when = _when(agent, owner, problems)
+        plan = resolver.create_execution_plan(f"events.{name}")
+        agents.append(AgentPlan(name, agent, when, plan, "" if owner is main else owner.name))
     return agents, [*problems, *resolver.problems]
 
 
@@ -179,12 +188,17 @@ class EventAgents:
         self._inputs = inputs
         self._environ = environ
         self._own: set[str] = set()
+        self._homes = {agent.home for agent in agents if agent.home}
+        #: Execution → the child routines with agents that it is a part of, and the inputs of each.
+        self._within: dict[str, Mapping[str, Mapping[str, Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
         self._count: dict[str, int] = {}
         for watcher in watchers:
             self._own.add(child_id(channel.run_id, f"agents.{watcher.name}", 1))
             channel.fold(self._watching(watcher), watcher.kinds)
+        if self._homes:
+            channel.fold(self._enter, (e.RoutineStarted.type,))
         if self._listeners:
             channel.fold(self._hear)
         for agent in agents:
@@ -210,7 +224,24 @@ class EventAgents:
             return
         for listener in self._listeners:
             if listener.runs < listener.agent.definition.max_runs and listener.hears(event.type):
-                self._consider(listener, event)
+                inputs = self.inputs_for(listener.agent, event.execution_id)
+                if inputs is not None:
+                    self._consider(listener, event, inputs)
+
+    def _enter(self, event: e.ExecutionEvent) -> None:
+        """A routine has started: what happens in it is heard by the agents of every routine around it."""
+        fact = event.fact
+        if not isinstance(fact, e.RoutineStarted):
+            return
+        around = self._within.get(fact.parent_execution_id or "", {})
+        if fact.routine in self._homes and event.execution_id != self._channel.run_id:
+            around = {**around, fact.routine: fact.inputs or {}}
+        if around:
+            self._within[event.execution_id] = around
+
+    def inputs_for(self, agent: AgentPlan, execution_id: str) -> Mapping[str, Any] | None:
+        """The inputs that an agent's texts see when something happens there; None when it is none of its business."""
+        return self._within.get(execution_id, {}).get(agent.home) if agent.home else self._inputs
 
     def _is_own(self, event: e.ExecutionEvent) -> bool:
         """True for what an event agent has caused; a child run of its run is its own as well."""
@@ -221,12 +252,12 @@ class EventAgents:
             return True
         return False
 
-    def _consider(self, listener: _Listener, event: e.ExecutionEvent) -> None:
+    def _consider(self, listener: _Listener, event: e.ExecutionEvent, inputs: Mapping[str, Any]) -> None:
         agent = listener.agent
         wire = event.wire()
         if agent.when is not None:
             try:
-                wanted = agent.when.evaluate({**self._inputs, "inputs": self._inputs, "event": wire})
+                wanted = agent.when.evaluate({**inputs, "inputs": inputs, "event": wire})
             except ExpressionError as error:
                 self._warn(agent.name, f"`when` failed: {error.message}")
                 listener.runs += 1
@@ -234,23 +265,23 @@ class EventAgents:
             if not wanted:
                 return
         listener.runs += 1
-        work = self._answer(listener, wire)
+        work = self._answer(listener, wire, inputs)
         task = asyncio.get_running_loop().create_task(work, name=f"{agent.name}#{listener.runs}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, listener: _Listener, wire: Mapping[str, Any]) -> None:
+    async def _answer(self, listener: _Listener, wire: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         """One run of an agent; whatever goes wrong is a finding."""
         name = listener.agent.name
         try:
             async with listener.turn:
-                await self.run(listener.agent, wire)
+                await self.run(listener.agent, wire, inputs)
         except VrooliError as error:
             self._warn(name, f"failed: {error.message}", {"event": wire["id"], "code": error.code})
         except Exception as bug:
             self._warn(name, f"failed: {type(bug).__name__}: {bug}", {"event": wire["id"], "code": "INTERNAL"})
 
-    async def run(self, agent: AgentPlan, wire: Mapping[str, Any]) -> Any:
+    async def run(self, agent: AgentPlan, wire: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
         """Do what an agent does for an event; the result of its one step.
 
         Raises:
@@ -259,7 +290,7 @@ class EventAgents:
         address = self._next_address(agent.name)
         execution_id = child_id(self._scope.root_id, address, 1)
         self._own.add(execution_id)
-        inputs = check_inputs(agent.plan.routine, {**self._inputs, "event": wire}, self._environ)
+        inputs = check_inputs(agent.plan.routine, {**given, "event": wire}, self._environ)
         board = BlackboardManager()
         scope = self._scope.child(
             execution_id=execution_id,
@@ -361,9 +392,9 @@ class _EventGuard:
     def listens(self, action: Action) -> bool:
         """True for every call with effects that its ``when`` does not leave out; one that fails leaves none out."""
         when = self._agent.when
-        if when is None:
-            return True
-        inputs = self._agents._inputs
+        inputs = self._agents.inputs_for(self._agent, action.execution_id)
+        if inputs is None or when is None:
+            return inputs is not None
         try:
             return bool(when.evaluate({**inputs, "inputs": inputs, "event": _told_action(action)}))
         except ExpressionError:
@@ -371,7 +402,8 @@ class _EventGuard:
 
     async def review(self, action: Action) -> Verdict:
         """The verdict; anything but a clear ``allow`` is deny."""
-        said = await self._agents.run(self._agent, _told_action(action))
+        inputs = self._agents.inputs_for(self._agent, action.execution_id) or {}
+        said = await self._agents.run(self._agent, _told_action(action), inputs)
         if isinstance(said, str):
             try:
                 said = json.loads(said)
@@ -506,6 +538,8 @@ class Security(Watcher):
     def hear(self, fact: e.Event) -> Iterator[e.AgentFinding]:
         """See :class:`Watcher`."""
         if isinstance(fact, e.PermissionDenied):
+            if fact.rule.startswith("norm "):
+                return  # told as what it is: a norm that was broken
             who = f"{fact.agent_id} ({fact.step_id})" if fact.agent_id else fact.step_id
             yield from self._once(
                 ("denied", f"{fact.step_id} {fact.tool_name} {fact.rule}"),

@@ -60,6 +60,7 @@ from vrooli_cli.tier3.box import default_tools
 from vrooli_cli.tier3.custom import load_tools
 from vrooli_cli.tier3.executor import UnifiedExecutor
 from vrooli_cli.tier3.host import LocalHost
+from vrooli_cli.tier3.mcp import Servers, WithServers, read_lock, tools_named
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
 from vrooli_cli.tier3.scope import Scope
@@ -154,7 +155,9 @@ class ExecutionArchitecture:
             scopes=self._scope_of_request,
             closing=self._close_step,
         )
-        self.tier2 = RunStateMachine(self.tier3, self.tools, self.tracker, self._open)
+        self._servers = Servers(lock=read_lock(self.project.root))
+        runner = WithServers(self.tier3, self._servers, self.host.processes.own)
+        self.tier2 = RunStateMachine(runner, self.tools, self.tracker, self._open)
         self.tier1 = SwarmStateMachine(self.tier2, self.tools, self.tracker, self._open, missing=self._no_model_to_plan)
 
     # -- what a caller does -------------------------------------------------------------------------------------------
@@ -335,6 +338,7 @@ class ExecutionArchitecture:
         bundle = loaded.bundle
         plan: RoutinePlan | SwarmPlan | None = None
         if isinstance(bundle, SwarmBundle) or bundle.main in bundle.routines:
+            problems.extend(loaded.place(self._offer_servers(bundle)))
             found: list[Problem]
             if isinstance(bundle, SwarmBundle):
                 plan, found = self.tier1.plan(bundle)
@@ -371,6 +375,17 @@ class ExecutionArchitecture:
             missing = self.ai.bind(routine.extras.get("models")).missing(used) if used else None
             if missing is not None:
                 raise missing
+
+    def _offer_servers(self, bundle: Bundle | SwarmBundle) -> list[Problem]:
+        """Make the tools of MCP servers known that the files name; nothing is started."""
+        definitions = (_definition(bundle), *bundle.routines.values())
+        problems = [
+            problem for one in definitions for problem in self._servers.add(one.extras.get("mcp_servers") or {})
+        ]
+        for tool in self._servers.tools(name for one in definitions for name in tools_named(one)):
+            if self.tools.get_tool(tool.name) is None:
+                self.tools.register_tool(tool)
+        return problems
 
     def _broken_tool_files(self, found: list[Problem]) -> list[Problem]:
         """What is wrong with tool files: a warning, unless the file names a tool that is not there."""

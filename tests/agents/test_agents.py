@@ -176,6 +176,31 @@ async def test_a_prompt_may_be_a_guard(tmp_path: Path) -> None:
     assert result.success, result.error
 
 
+async def test_a_child_routines_agents_hear_the_child_and_nothing_else(tmp_path: Path) -> None:
+    heard = {
+        "subscribe": "tier2/step/completed",
+        "when": "event.payload.step_id != word",
+        "tool": "echo",
+        "parameters": {"message": "{{ word }} heard {{ event.payload.step_id }}"},
+    }
+    child = {
+        "name": "child",
+        "inputs": {"word": {"type": "string"}},
+        "steps": [{**WRITE, "id": "inner"}],
+        "events": [heard, guard({"verdict": "allow", "reason": "{{ word }}"})],
+    }
+    (tmp_path / "child.yaml").write_text(json.dumps(child))
+    call = {"id": "call", "routine": "child.yaml", "parameters": {"word": "hello"}, "depends_on": ["a"]}
+    outer = {**WRITE, "id": "outer", "parameters": {"path": "outer.txt", "content": "x"}}
+    result, events = await run(tmp_path, steps=[ECHO, outer, call])
+    assert result.success, result.error
+    said = [e.payload["result"] for e in events if e.type == "tier2/step/completed"]
+    assert "hello heard call/inner" in said
+    assert not any(str(one).startswith("hello heard a") for one in said)
+    verdicts = [event.payload for event in events if event.type == "safety/verdict"]
+    assert [(one["step_id"], one["reason"]) for one in verdicts] == [("call/inner", "hello")]
+
+
 async def test_mistakes_of_agents_are_found_when_the_file_is_loaded(tmp_path: Path) -> None:
     agent = {"subscribe": "**", "when": "evnt.type == 'x'", "tool": "echo", "parameters": {"message": "{{ steps.a }}"}}
     with pytest.raises(DefinitionError) as caught:

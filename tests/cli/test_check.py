@@ -64,7 +64,7 @@ def test_plan_has_the_documented_parts(write: Write, call: Call) -> None:
     assert plan["critical_path"] == ["log", "g", "end"]
     assert plan["effects"] == [{"step": "log", "tool": "shell", "effects": "once", "rule": "shell(git log *)"}]
     assert plan["permissions"] == {"allow": ["shell(git log *)"]}
-    assert plan["models"] == [] and plan["cost"] == {"low": "0", "high": "0"}
+    assert plan["models"] == [] and plan["cost"] == {"low": 0, "high": 0}
     assert call("plan", file, "--format", "json").json == plan
 
 

@@ -43,7 +43,6 @@ def task(id: str, description: str, capability: str, size: int, *after: str) -> 
 
 
 CSV = "routines/data/sales.csv"
-REVENUE = "(row.units | int) * (row.price | float)"
 SALES: dict[str, list[Any]] = {
     "plan": [
         said(
@@ -79,7 +78,8 @@ SALES: dict[str, list[Any]] = {
     ],
     "task:report/work": [
         said(
-            "Kettles are ordered most (5 of 12), and most orders come from the North (4 of 12). Two rows are incomplete."
+            "Kettles are ordered most (5 of 12), and most orders come from the North (4 of 12). "
+            "Two rows are incomplete."
         )
     ],
     "synthesis": [
@@ -94,7 +94,6 @@ SALES: dict[str, list[Any]] = {
 
 DIFF = "routines/data/change.diff"
 REVIEW: dict[str, list[Any]] = {
-    "task:review*correctness": [],
     "task:verdict/work": [
         said(
             "send back\n\n"
@@ -131,23 +130,25 @@ RESEARCH: dict[str, list[Any]] = {
     "task:diving/work": [
         call("knowledge_search", query="sperm whale dive depth minutes"),
         said(
-            "They hunt at 400 to 1,200 m, can pass 2,000 m, and stay for 45 to 90 minutes [data/whales/sperm-whale.md:1]."
+            "They hunt at 400 to 1,200 m, can pass 2,000 m, and stay for 45 to 90 minutes "
+            "[data/whales/sperm-whale.md:1]."
         ),
     ],
     "task:whaling/work": [
         call("knowledge_search", query="whaling hunted before moratorium protected", limit=3),
         said(
-            "Antarctic blue whales fell from some 240,000 to fewer than 2,000 [data/whales/blue-whale.md:1]; sperm whales "
-            "from about 1.1 million to about a third of that [data/whales/sperm-whale.md:1]."
+            "Antarctic blue whales fell from some 240,000 to fewer than 2,000 [data/whales/blue-whale.md:1]; "
+            "sperm whales from about 1.1 million to about a third of that [data/whales/sperm-whale.md:1]."
         ),
     ],
     "task:answer/work": [said("All three questions are answered; the numbers of animals are estimates.")],
     "synthesis": [
         said(
-            "The blue whale is the largest: up to 29.9 m and about 190 tonnes [data/whales/blue-whale.md:1]. Sperm whales "
-            "hunt at 400 to 1,200 m, can pass 2,000 m, and stay for 45 to 90 minutes [data/whales/sperm-whale.md:1]. "
-            "Whaling brought Antarctic blue whales from some 240,000 to fewer than 2,000 [data/whales/blue-whale.md:1], and "
-            "left about a third of some 1.1 million sperm whales [data/whales/sperm-whale.md:1]."
+            "The blue whale is the largest: up to 29.9 m and about 190 tonnes [data/whales/blue-whale.md:1]. "
+            "Sperm whales hunt at 400 to 1,200 m, can pass 2,000 m, and stay for 45 to 90 minutes "
+            "[data/whales/sperm-whale.md:1]. Whaling brought Antarctic blue whales from some 240,000 to fewer than "
+            "2,000 [data/whales/blue-whale.md:1], and left about a third of some 1.1 million sperm whales "
+            "[data/whales/sperm-whale.md:1]."
         )
     ],
 }
@@ -175,12 +176,12 @@ def script_of(name: str) -> ScriptedAI:
         return ScriptedAI(SALES)
     if name == "research":
         return ScriptedAI(RESEARCH)
-    return ScriptedAI({"task:review*": [reviewer] * 20, "task:verdict/work": REVIEW["task:verdict/work"]})
+    return ScriptedAI({"task:review*": [reviewer] * 20, **REVIEW})
 
 
 def cassette_of(name: str) -> Path:
     """Where its cassette is."""
-    return ROOT / "routines" / "data" / f"{name}.cassette.yaml"
+    return ROOT / "routines" / "cassettes" / f"{name}.yaml"
 
 
 async def play(name: str, cassette: Cassette, ai: ScriptedAI | None = None) -> tuple[ExecutionResult, Any]:

@@ -106,6 +106,12 @@ def test_what_is_left_out_has_a_default_and_ids_become_plain() -> None:
     assert (reading.tasks[0].estimated_complexity, reading.tasks[0].priority) == (5, 1)
 
 
+def test_the_other_usual_spelling_is_read_too() -> None:
+    plan = {"subTasks": [{"id": "a", "requiredCapabilities": ["write"], "estimatedComplexity": 9}]}
+    (task,) = GoalDecomposer().read(json.dumps(plan), AGENTS).tasks
+    assert (task.required_capabilities, task.estimated_complexity) == (("write",), 9)
+
+
 def test_a_revision_may_depend_on_kept_tasks_and_not_take_their_ids() -> None:
     assert read(entry("b", dependencies=["a"]), kept=("a",)).violations == ()
     assert "belongs to a task that is done or at work" in read(entry("a"), kept=("a",)).violations[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vrooli_cli.journal import open_store
 from vrooli_cli.loading.bundle import load_bundle
 from vrooli_cli.loading.text import read_text
 from vrooli_cli.model.run import ExecutionStatus
+from vrooli_cli.model.store import LogBatch
 from vrooli_cli.tier1.swarm import PreparedSwarm
 from vrooli_cli.tier2.tier import RunOptions
 from vrooli_cli.tier3.ai.scripted import ScriptedAI
@@ -139,6 +141,19 @@ def test_given_tasks_that_nobody_can_do_are_infeasible_before_anything_runs(file
     with pytest.raises(DefinitionError) as caught:
         load_bundle(files.folder / "s.yaml")
     assert caught.value.code == "TEAM_INFEASIBLE"
+
+
+def test_a_secret_may_not_stand_in_what_a_model_is_told(files: Files) -> None:
+    secret = {"token": {"type": "string", "secret": True, "default": "s3cr3t"}}
+    for keys in ({"goal": "use {{ token }}"}, {"synthesis": {"prompt": "{{ inputs.token }}"}}):
+        (found,) = problems(files, inputs=secret, **keys)
+        assert "the secret 'token' would stand in a prompt" in found
+
+
+def test_mistakes_in_an_organisation_s_own_file_have_its_lines(files: Files) -> None:
+    files.write("org", "constraints:\n  structural:\n    roles:\n      a: {extends: [nobody]}\n")
+    (found,) = problems(files, constraints="org.yaml")
+    assert "org.yaml:4:" in found
 
 
 async def test_handlers_see_the_tasks_and_the_verdict(files: Files) -> None:
@@ -333,6 +348,8 @@ async def test_an_approval_in_a_task_suspends_the_swarm_and_a_resume_goes_on_the
         result = await prepared.run()
         assert result.status is ExecutionStatus.SUSPENDED
         assert result.steps["task:t1"].status.value == "suspended"
+        assert result.error is not None
+        assert (result.error.code, result.error.step) == ("APPROVAL_REQUIRED", "task:t1/ok")
         run_id = prepared.run_id
     async with files.architecture(store=open_store(store), approver=Once(True)) as architecture:
         result = await architecture.resume(run_id).run()
@@ -401,3 +418,47 @@ async def test_keep_going_runs_what_does_not_depend_on_a_failure(
         "task:t2": "completed",
         "task:after": "skipped",
     }
+
+
+COUNTED = {
+    "name": "do",
+    "inputs": {"task": {"type": "object"}, "dependencies": {"type": "object"}},
+    "steps": [
+        {"id": "a", "tool": "echo", "parameters": {"message": "{{ task.id }}"}, "export": {"last": "{{ task.id }}"}},
+        {"id": "b", "tool": "echo", "parameters": {"message": "{{ steps.a.result }}{{ dependencies | length }}"}},
+    ],
+    "outputs": {"text": "{{ steps.b.result }}"},
+}
+
+
+async def test_a_swarm_whose_process_died_at_any_event_ends_the_same(files: Files) -> None:
+    files.write("do", COUNTED)
+    handlers = {"success": [{"id": "h", "tool": "echo", "parameters": {"message": "{{ tasks.t3.result }}"}}]}
+    tasks = [*TASKS, {"id": "t3", "required_capabilities": ["c"], "dependencies": ["t1", "t2"]}]
+    outputs = {"all": "{{ tasks }}", "last": "{{ blackboard.last }}"}
+    store = open_store(":memory:")
+    async with files.architecture(store=store) as architecture:
+        prepared = files.prepare(architecture, tasks=tasks, handlers=handlers, outputs=outputs)
+        whole = await prepared.run()
+        assert whole.success, whole.error
+        key, record = store.find(prepared.run_id)
+        lines = list(store.read(key))
+    assert len(lines) > 40
+    for cut in range(len(lines)):
+        other = open_store(":memory:")
+        number = other.open_run(replace(record, status="running", ended_ns=None))
+        other.append([LogBatch(number, 1, cut, b"".join(lines[:cut]))] if cut else [])
+        done = {json.loads(line)["payload"]["task_id"] for line in lines[:cut] if b'"tier1/task/completed"' in line}
+        async with files.architecture(store=other) as architecture:
+            again = architecture.resume(prepared.run_id)
+            result = await again.run()
+            assert again.bug is None, (cut, again.bug)
+            assert result.result == whole.result, cut
+            facts = [json.loads(line) for line in other.read(number, cut + 1)]
+        started = {fact["payload"]["task_id"] for fact in facts if fact["type"] == "tier1/task/started"}
+        assert not started & done, cut
+        steps = [json.loads(line) for line in lines[:cut] if b'"tier2/step/completed"' in line] + [
+            fact for fact in facts if fact["type"] == "tier2/step/completed"
+        ]
+        names = [step["payload"]["step_id"] for step in steps if step["payload"]["step_id"].startswith("task:")]
+        assert sorted(names) == sorted(set(names)), f"a step was repeated after a cut at {cut}"

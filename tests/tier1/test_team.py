@@ -36,32 +36,34 @@ def who(team: TeamStructure) -> dict[str, tuple[str, ...]]:
 
 
 def test_only_a_capable_agent_gets_a_task_and_the_reason_says_why() -> None:
-    team = TeamManager().form_team([task("t", "paint", "draw")], [agent("a", "paint"), agent("b", "draw", "paint")])
+    team = TeamManager().form_optimal_team(
+        [agent("a", "paint"), agent("b", "draw", "paint")], [task("t", "paint", "draw")]
+    )
     assert who(team) == {"t": ("b",)}
     assert team.placements["t"].reason == "the only agent capable of draw, paint"
 
 
 def test_places_bound_what_runs_at_one_moment_and_never_the_total() -> None:
     tasks = [task(f"t{n}", "c", size=2) for n in range(6)]
-    assert TeamManager().form_team(tasks, [agent("a", "c", places=2)]).makespan == 6
-    assert TeamManager().form_team(tasks, [agent("a", "c", places=3, load=2)]).makespan == 12
+    assert TeamManager().form_optimal_team([agent("a", "c", places=2)], tasks).makespan == 6
+    assert TeamManager().form_optimal_team([agent("a", "c", places=3, load=2)], tasks).makespan == 12
 
 
 def test_independent_tasks_are_spread_and_equal_plans_prefer_the_first_ids() -> None:
     agents = [agent(name, "c") for name in ("b", "a", "c")]
-    assert who(TeamManager().form_team([task("x", "c"), task("y", "c")], agents)) == {"x": ("a",), "y": ("b",)}
+    assert who(TeamManager().form_optimal_team(agents, [task("x", "c"), task("y", "c")])) == {"x": ("a",), "y": ("b",)}
 
 
 def test_the_lower_peak_load_wins_among_teams_that_end_at_the_same_time() -> None:
     chain = [task("x", "c"), task("y", "c", after=["x"])]
-    team = TeamManager().form_team(chain, [agent("a", "c"), agent("b", "c")])
+    team = TeamManager().form_optimal_team([agent("a", "c"), agent("b", "c")], chain)
     assert team.makespan == 10
     assert sorted(team.loads.values()) == [5, 5]
 
 
 def test_a_task_that_nobody_can_do_names_the_rules_in_conflict() -> None:
     with pytest.raises(VrooliError) as caught:
-        TeamManager().form_team([task("x", "fly"), task("y", "c", "d")], [agent("a", "c"), agent("b", "d")])
+        TeamManager().form_optimal_team([agent("a", "c"), agent("b", "d")], [task("x", "fly"), task("y", "c", "d")])
     assert caught.value.code == "TEAM_INFEASIBLE"
     assert caught.value.context["tasks"] == ["x", "y"]
     assert "no agent is capable of fly" in caught.value.context["rules"]
@@ -69,16 +71,16 @@ def test_a_task_that_nobody_can_do_names_the_rules_in_conflict() -> None:
 
 
 def test_an_agent_without_a_free_place_gets_nothing() -> None:
-    team = TeamManager().form_team([task("x", "c")], [agent("a", "c", load=1), agent("b", "c")])
+    team = TeamManager().form_optimal_team([agent("a", "c", load=1), agent("b", "c")], [task("x", "c")])
     assert who(team) == {"x": ("b",)}
     with pytest.raises(VrooliError, match="places taken"):
-        TeamManager().form_team([task("x", "c")], [agent("a", "c", load=1)])
+        TeamManager().form_optimal_team([agent("a", "c", load=1)], [task("x", "c")])
 
 
 def test_fixed_agents_stay_and_a_goal_may_have_several() -> None:
     agents = [agent(name, "c") for name in "abc"]
     tasks = [task("x"), task("y", after=["x"])]
-    team = TeamManager().form_team(tasks, agents, fixed={"x": ("c", "a")}, reasons={"x": "because"})
+    team = TeamManager().form_optimal_team(agents, tasks, fixed={"x": ("c", "a")}, reasons={"x": "because"})
     assert team.placements["x"].agents == ("c", "a")
     assert team.placements["x"].reason == "because"
     assert team.placements["y"].start == 5
@@ -157,11 +159,11 @@ def bound(tasks: Sequence[SubTask]) -> int:
 @given(instances())
 def test_the_makespan_is_within_five_per_cent_of_the_optimum(instance: tuple[list[SubTask], list[Agent]]) -> None:
     tasks, agents = instance
-    team = TeamManager().form_team(tasks, agents)
+    team = TeamManager().form_optimal_team(agents, tasks)
     if team.makespan == bound(tasks):
         return
     small = tasks[:5]
-    team = TeamManager().form_team(small, agents)
+    team = TeamManager().form_optimal_team(agents, small)
     if team.makespan > bound(small):
         assert team.makespan <= 1.05 * optimum(small, agents, team.makespan)
 
@@ -170,7 +172,7 @@ def test_the_makespan_is_within_five_per_cent_of_the_optimum(instance: tuple[lis
 @given(instances())
 def test_a_team_keeps_capabilities_and_its_promise_of_time(instance: tuple[list[SubTask], list[Agent]]) -> None:
     tasks, agents = instance
-    team = TeamManager().form_team(tasks, agents)
+    team = TeamManager().form_optimal_team(agents, tasks)
     by_id = {one.id: one for one in agents}
     chosen = []
     for one in tasks:
@@ -179,7 +181,7 @@ def test_a_team_keeps_capabilities_and_its_promise_of_time(instance: tuple[list[
         chosen.append(name)
     order = sorted(range(len(tasks)), key=lambda at: (team.placements[tasks[at].id].start, at))
     assert ends(tasks, agents, chosen, order) == team.makespan
-    assert TeamManager().form_team(tasks, list(reversed(agents))) == team
+    assert TeamManager().form_optimal_team(list(reversed(agents)), tasks) == team
 
 
 def large(seed: int) -> Iterator[tuple[list[SubTask], list[Agent]]]:
@@ -203,6 +205,6 @@ def large(seed: int) -> Iterator[tuple[list[SubTask], list[Agent]]]:
 def test_five_hundred_tasks_and_fifty_agents_take_less_than_two_seconds() -> None:
     for tasks, agents in large(7):
         before = time.process_time()
-        team = TeamManager().form_team(tasks, agents)
+        team = TeamManager().form_optimal_team(agents, tasks)
         assert time.process_time() - before < 2
         assert len(team.placements) == 500

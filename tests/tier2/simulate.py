@@ -83,9 +83,11 @@ class World:
     answers: Mapping[str, bool | None] = field(default_factory=dict)
     log: list[e.Event] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)  # how long the log was after each turn: what a commit can end with
     now: int = START
     status: str | None = None
     peak: int = 0
+    everyone: bool = False  # every question is answered with yes
 
     def __post_init__(self) -> None:
         self.machine = RunMachine(self.plan, "run", self.inputs, self.options)
@@ -121,6 +123,7 @@ class World:
         turn = self.machine.handle(stimulus)
         self.log.extend(turn.events)
         self.times.extend([self.now] * len(turn.events))
+        self.turns.append(len(self.log))
         check(self.machine)
         self.peak = max(self.peak, len(self.machine.running))
         for instruction in turn.instructions:
@@ -142,7 +145,8 @@ class World:
         elif isinstance(order, ClearTimer):
             self._clear(order.key)
         elif isinstance(order, AskApproval):
-            self.push(Answered(0, order.address, self.answers.get(order.address), by="test"), 1)
+            answer = True if self.everyone else self.answers.get(order.address)
+            self.push(Answered(0, order.address, answer, by="test"), 1)
         elif isinstance(order, EndRun):
             self.status = order.status
 

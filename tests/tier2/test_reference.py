@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Collection
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.tier2.simulate import World, failure, plan_of, step
 from vrooli_cli.model import events as e
 from vrooli_cli.model.routine import ChildRoutine, ForEach, Group, OnError, Routine, Step
 from vrooli_cli.model.run import RetryPolicy
-from vrooli_cli.tier2.machine import CancelRequested, MachineOptions
+from vrooli_cli.tier2.machine import Answered, CancelRequested, MachineOptions
 from vrooli_cli.tier2.state import Node
 from vrooli_cli.tier3.scope import Outcome
 
@@ -56,17 +57,17 @@ def routine(chance: Random, depth: int = 0, prefix: str = "s", most: int = 7) ->
     return tuple(made)
 
 
-def built(specs: tuple[Spec, ...]) -> Any:
-    """The plan of random steps."""
+def built(specs: tuple[Spec, ...], guarded: Collection[str] = ()) -> Any:
+    """The plan of random steps; those that are ``guarded`` need an approval."""
     children: dict[str, Routine] = {}
-    return plan_of(_steps(specs, children), children=children)
+    return plan_of(_steps(specs, children, guarded), children=children)
 
 
-def _steps(specs: tuple[Spec, ...], children: dict[str, Routine]) -> list[Step]:
-    return [_step(spec, specs, children) for spec in specs]
+def _steps(specs: tuple[Spec, ...], children: dict[str, Routine], guarded: Collection[str]) -> list[Step]:
+    return [_step(spec, specs, children, guarded) for spec in specs]
 
 
-def _step(spec: Spec, beside: tuple[Spec, ...], children: dict[str, Routine]) -> Step:
+def _step(spec: Spec, beside: tuple[Spec, ...], children: dict[str, Routine], guarded: Collection[str]) -> Step:
     keys: dict[str, Any] = {
         "after": tuple(beside[index].id for index in spec.parents),
         "trigger_rule": spec.rule,
@@ -74,6 +75,7 @@ def _step(spec: Spec, beside: tuple[Spec, ...], children: dict[str, Routine]) ->
         "has_when": True,
         "on_error": OnError(spec.on_error, 0),  # type: ignore[arg-type]
         "timeout_ms": spec.timeout,
+        "approval_required": spec.id in guarded,
     }
     if spec.attempts > 1:
         keys["retry"] = RetryPolicy(max_attempts=spec.attempts, delay_ms=spec.delay, backoff=1, jitter=0, max_delay_ms=10**9)
@@ -83,9 +85,9 @@ def _step(spec: Spec, beside: tuple[Spec, ...], children: dict[str, Routine]) ->
     if spec.kind == "leaf":
         return step(spec.id, **keys)
     if spec.kind == "group":
-        return Step(id=spec.id, action=Group(tuple(_steps(spec.inside, children))), pointer=("steps", spec.id), **keys)
+        return Step(id=spec.id, action=Group(tuple(_steps(spec.inside, children, guarded))), pointer=("steps", spec.id), **keys)
     name = f"routine-{spec.id}"
-    children[name] = Routine(name=name, key=name, steps=tuple(_steps(spec.inside, children)))
+    children[name] = Routine(name=name, key=name, steps=tuple(_steps(spec.inside, children, guarded)))
     return Step(id=spec.id, action=ChildRoutine(name, name, {}), pointer=("steps", spec.id), **keys)
 
 
@@ -97,7 +99,9 @@ def leaves(specs: tuple[Spec, ...]) -> dict[str, Spec]:
     return found
 
 
-def world_of(specs: tuple[Spec, ...], seed: int, *, keep_going: bool, slots: int = 1000) -> World:
+def world_of(
+    specs: tuple[Spec, ...], seed: int, *, keep_going: bool, slots: int = 1000, guarded: Collection[str] = ()
+) -> World:
     """The machine with a script that says what :func:`chance` says."""
     known = leaves(specs)
 
@@ -106,7 +110,7 @@ def world_of(specs: tuple[Spec, ...], seed: int, *, keep_going: bool, slots: int
         bad = number < known[node.plan.step.id].fails
         return (failure() if bad else Outcome(result=address)), ms
 
-    return World(built(specs), script, MachineOptions(keep_going=keep_going, max_concurrent=slots))
+    return World(built(specs, guarded), script, MachineOptions(keep_going=keep_going, max_concurrent=slots))
 
 
 def ends_of(world: World) -> dict[str, str]:
@@ -151,15 +155,49 @@ def test_a_run_that_completes_ends_with_the_same_bytes_wherever_its_process_dies
     for seed in SEEDS:
         chance = Random(seed)
         whole = world_of(routine(chance), seed, keep_going=False).run()
-        cut = chance.randint(0, len(whole.log))
+        cut = chance.choice([0, *whole.turns])
         again = whole.resumed_at(cut)
-        twice = again.resumed_at(chance.randint(0, len(again.log)))
+        twice = again.resumed_at(chance.choice([cut, *again.turns]))
         assert twice.status in ("completed", "failed"), seed
         if whole.status == "completed" and not _raced(whole):
             assert (again.status, told(again)) == ("completed", told(whole)), (seed, cut)
             assert (twice.status, told(twice)) == ("completed", told(whole)), (seed, cut)
             done = {x.step_id for x in whole.log[:cut] if isinstance(x, e.StepCompleted)}
             assert not {address for address, _ in again.started} & (done - _retried(whole, cut)), (seed, cut)
+
+
+def test_a_suspended_run_ends_like_one_with_a_person_at_hand() -> None:
+    for seed in SEEDS:
+        specs = routine(Random(seed))
+        guarded = {name for number, name in enumerate(sorted(leaves(specs))) if (number + seed) % 3 == 0}
+        asked = world_of(specs, seed, keep_going=False, guarded=guarded)
+        asked.everyone = True
+        asked.run()
+        alone = world_of(specs, seed, keep_going=False, guarded=guarded).run()
+        for _ in range(1000):
+            if alone.status != "suspended":
+                break
+            answers = {name: Answered(0, name, True, "somebody") for name in alone.machine.suspended}
+            assert answers, seed
+            alone = alone.resumed_at(len(alone.log), answers=answers)
+        assert alone.status in ("completed", "failed"), seed
+        if asked.status == "completed" and not _raced(asked) and not _raced(alone):
+            assert (alone.status, told(alone)) == ("completed", told(asked)), seed
+
+
+def test_a_cancelled_run_can_go_on() -> None:
+    for seed in SEEDS:
+        chance = Random(seed)
+        specs = routine(chance)
+        stopped = world_of(specs, seed, keep_going=False)
+        stopped.push(CancelRequested(0, "user"), chance.randint(1, 2_000_000))
+        stopped.run()
+        cut = chance.choice([0, *stopped.turns])
+        again = stopped.resumed_at(cut)
+        assert again.status in ("completed", "failed"), seed
+        done = {x.step_id for x in stopped.log[:cut] if isinstance(x, e.StepCompleted)}
+        if not any(isinstance(x, e.StepFailed | e.StepRetrying) for x in again.log):
+            assert not {address for address, _ in again.started} & done, seed
 
 
 def _raced(world: World) -> bool:

@@ -33,8 +33,6 @@ from vrooli_cli.model.store import Busy, LogBatch, RunRecord, Store
 
 BLOB_BYTES: Final = 64 * 1024
 """An encoded ``result``, ``items`` or ``reply`` above this goes to a blob; the line names it."""
-SPIN_SECONDS: Final = 0.002
-"""How long flushes follow each other before the rest of the loop has its turn."""
 BUSY_SECONDS: Final = 30.0
 """A store that is locked for longer is told as failed."""
 _KNOWN_RUNS: Final = 64  # closed runs that `history` still reads
@@ -59,8 +57,6 @@ class EventBus:
         self._handle: asyncio.Handle | None = None
         self._busy_since: float | None = None
         self._delivering = False
-        self._flushing = False
-        self._again = False
         self._subscribers: dict[tuple[str, EventHandler], Subscriber] = {}
         self._routes: dict[str, tuple[Subscriber, ...]] = {}
         self._kinds: dict[type[Event], Kind] = {}
@@ -237,12 +233,11 @@ class EventBus:
     def _queue(self, channel: Channel) -> None:
         channel._queued = True
         self._dirty.append(channel)
-        if self._handle is None and not self._flushing:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        with suppress(RuntimeError):  # no loop runs here: the next explicit flush takes it
-            self._handle = asyncio.get_running_loop().call_soon(self._flush_soon)
+        if self._handle is None:
+            try:
+                self._handle = asyncio.get_running_loop().call_soon(self._flush_soon)
+            except RuntimeError:  # no loop runs here: the next explicit flush takes it
+                return
 
     def _waited_too_long(self) -> bool:
         now = time.monotonic()
@@ -251,20 +246,8 @@ class EventBus:
         return now - self._busy_since > BUSY_SECONDS
 
     def _flush_soon(self) -> None:
-        """A flush, and those that what was begun in it asks for, while others on the loop can wait for it."""
         self._handle = None
-        self._flushing, self._again = True, False
-        try:
-            self.flush()
-            if self._again:
-                until = time.monotonic() + SPIN_SECONDS
-                while self._again and time.monotonic() < until:
-                    self._again = False
-                    self.flush()
-        finally:
-            self._flushing = False
-            if self._dirty and self._handle is None:
-                self._schedule()
+        self.flush()
 
     def _later(self) -> None:
         jitter = 0.001 + (time.monotonic_ns() >> 10) % 20 / 1000  # the low bits differ between processes
@@ -387,16 +370,13 @@ class Channel:
         """No longer call ``turn``."""
         self._turns.remove(turn)
 
-    def wake(self, *, urgent: bool = False, soon: bool = False) -> None:
+    def wake(self, *, urgent: bool = False) -> None:
         """See to it that this loop iteration ends in a flush, and so in a turn.
 
         Args:
             urgent: Take the turn although sinks are behind: a cancel must not wait for whoever reads our stdout.
-            soon: In a callback of a flush: the next flush follows in the same iteration, if the loop can spare it.
         """
         self._urgent = self._urgent or urgent
-        if soon:
-            self._bus._again = True
         if not self._queued and not self._closed:
             self._bus._queue(self)
 

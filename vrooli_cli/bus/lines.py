@@ -14,8 +14,8 @@ from pydantic_core import from_json, to_json
 
 from vrooli_cli.language.masking import Masker, show
 from vrooli_cli.model.events import (
-    Event,
     VERSION,
+    Event,
     EventMetadata,
     ExecutionEvent,
     RoutineStarted,

@@ -137,7 +137,7 @@ def _picture(call: Invocation, file: str, settings: Settings) -> Any:
 
     async def planned() -> Picture:
         async with architecture_of(call, loaded, settings) as architecture:
-            return Picture(routine_plan(architecture, loaded))
+            return Picture(routine_plan(architecture, loaded), architecture)
 
     picture = asyncio.run(planned())
     Console(call).problems(loaded.warnings)

@@ -28,6 +28,7 @@ from vrooli_cli.tier2.run import RESULT_LIMIT
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
+    from vrooli_cli.cli.report import Papers
     from vrooli_cli.loading.bundle import LoadedBundle
     from vrooli_cli.tier1.plan import SwarmPlan
     from vrooli_cli.tier1.swarm import PreparedSwarm
@@ -48,6 +49,7 @@ class How:
         view: None chooses by the terminal.
         level: -1 for ``-q``, 1 for ``-v``.
         events: A file for the events.
+        junit, report: Files for the papers of the run.
         pass_exit: ``-x``.
         kept: False when the run is in memory only, so that nothing can go on with it.
         store: What ``--store`` said; commands that are shown repeat it.
@@ -58,6 +60,8 @@ class How:
     view: Literal["live", "plain", "none"] | None = None
     level: int = 0
     events: str | None = None
+    junit: str | None = None
+    report: str | None = None
     pass_exit: bool = False
     kept: bool = True
     store: str | None = None
@@ -144,6 +148,7 @@ async def drive(
     try:
         with signals, redirect_stdout(sys.stderr):  # what a tool prints is for people
             result = await prepared.run()
+            papers = _papers(call, architecture, loaded, prepared, how)
             await architecture.close()
     except BaseException:
         view.restore()
@@ -153,7 +158,29 @@ async def drive(
     lost = copies.end(stdout.masked(result_line(wire, prepared.channel.next_seq)))
     ended = _Ended(call, loaded, prepared, how, result, wire)
     ended.tell(lost)
+    if papers is not None:
+        papers.write(Console(call))
     return ended.print(stdout) or ended.code(signals.received)
+
+
+def _papers(
+    call: Invocation,
+    architecture: ExecutionArchitecture,
+    loaded: LoadedBundle,
+    prepared: PreparedRun | PreparedSwarm,
+    how: How,
+) -> Papers | None:
+    from vrooli_cli.cli.report import gather
+
+    return gather(
+        call,
+        architecture.store,
+        prepared.run_id,
+        junit=how.junit,
+        report=how.report,
+        plan=prepared.summary,
+        locate=lambda address: locate(prepared, loaded, address),
+    )
 
 
 def _remind(view: View, architecture: ExecutionArchitecture, prepared: PreparedRun | PreparedSwarm) -> None:

@@ -254,8 +254,8 @@ def _page(call: Invocation, history: RunHistory, store: Store) -> str:
     result = result_of(history, store, known_steps(history))
     paper.head("steps")
     wide = min(40, max((len(name) for name in result.steps), default=0))
-    for path, step in result.steps.items():
-        _step_row(paper, path, wide, step)
+    for path, one in result.steps.items():
+        _step_row(paper, path, wide, one)
     if result.result is not None:
         paper.head("result")
         outputs = result.result if isinstance(result.result, dict) else {"": result.result}

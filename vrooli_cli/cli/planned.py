@@ -14,6 +14,7 @@ from vrooli_cli.errors import InputError
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
+    from vrooli_cli.cli.costs import Estimate
     from vrooli_cli.gate import EffectsReport, PlannedCall
     from vrooli_cli.language.expressions import Value
     from vrooli_cli.loading.bundle import LoadedBundle
@@ -29,7 +30,8 @@ _KIND_WORDS = {"prompt": "asks a model", "wait": "waits", "approval": "asks a pe
 class Picture:
     """Everything that is said about a plan."""
 
-    def __init__(self, plan: RoutinePlan) -> None:
+    def __init__(self, plan: RoutinePlan, architecture: ExecutionArchitecture) -> None:
+        from vrooli_cli.cli.costs import estimate
         from vrooli_cli.gate import effects_report
         from vrooli_cli.tier2.plan import summarise
 
@@ -37,10 +39,11 @@ class Picture:
         self.summary: PlanSummary = summarise(plan)
         self.report: EffectsReport = effects_report(planned_calls(plan))
         self.models: dict[str, list[str]] = models_of(plan)
+        self.estimate: Estimate = estimate(architecture, plan)
 
     def wire(self) -> dict[str, Any]:
         """The documented JSON (spec cli.md, ``plan``)."""
-        cost = tool_credits(self.plan)
+        cost = self.estimate.cost
         return {
             "name": self.summary.name,
             "batches": [list(batch) for batch in self.summary.batches],
@@ -51,8 +54,11 @@ class Picture:
                 for line in self.report.effects
             ],
             "permissions": {"allow": list(self.report.rules)},
-            "models": [{"name": name, "steps": steps} for name, steps in self.models.items()],
-            "cost": {"low": str(cost), "high": None if self.models else str(cost)},
+            "models": [
+                {"name": name, "asks": list(self.estimate.asks[name]), "steps": steps}
+                for name, steps in self.models.items()
+            ],
+            "cost": {"low": cost.low, "high": cost.high},
         }
 
 
@@ -109,14 +115,10 @@ def models_of(plan: RoutinePlan) -> dict[str, list[str]]:
     """Model → the steps that ask it."""
     models: dict[str, list[str]] = {}
     for path, step in _walk(plan):
-        if step.kind == "prompt":
-            models.setdefault(step.label, []).append(path)
+        strategy = step.step.strategy
+        if step.kind == "prompt" or (strategy is not None and strategy.value == "reasoning"):
+            models.setdefault(step.step.model[0] if step.step.model else "default", []).append(path)
     return models
-
-
-def tool_credits(plan: RoutinePlan) -> int:
-    """What the written calls cost when each happens once."""
-    return sum(step.tool.credits for _, step in _walk(plan) if step.tool is not None)
 
 
 def critical_path(summary: PlanSummary) -> list[str]:
@@ -209,8 +211,21 @@ def plan_text(call: Invocation, picture: Picture) -> str:
     if picture.models:
         paper.head("Models")
         for name, steps in picture.models.items():
-            paper.row([(name, 0, "")], ", ".join(steps))
+            asked = " → ".join(picture.estimate.asks[name])
+            paper.row([(name if asked == name else f"{name} ({asked})", 0, "")], ", ".join(steps))
+    _cost(paper, picture.estimate)
     return paper.text()
+
+
+def _cost(paper: Paper, estimate: Estimate) -> None:
+    """Nothing for a routine that costs nothing."""
+    low, high = estimate.cost.low, estimate.cost.high
+    if not high:
+        return
+    note = f"${low / 1e6:,.4f} to ${high / 1e6:,.4f}"
+    paper.head("Cost", f"{low:,} to {high:,} credits, {note}")
+    if not estimate.bounded:
+        paper.row([], "the most is the ceiling of the run: texts, items or answers of tools are known to the run only")
 
 
 def _batches(paper: Paper, summary: PlanSummary, *, numbered: bool = True, shown: int = 60) -> None:

@@ -372,7 +372,9 @@ def _permissions(record: RunRecord, going: Going) -> Permissions:
 def _how(settings: Settings, going: Going) -> How:
     from vrooli_cli.cli.drive import How
     from vrooli_cli.cli.output import field_path
+    from vrooli_cli.cli.report import check_papers
 
+    check_papers(going.flags.get("junit"), going.flags.get("report"))
     format_ = settings.output or "text"
     if going.field is not None:
         field_path(going.field)
@@ -384,6 +386,8 @@ def _how(settings: Settings, going: Going) -> How:
         view=settings.view,
         level=going.level,
         events=going.events,
+        junit=going.flags.get("junit"),
+        report=going.flags.get("report"),
         pass_exit=going.pass_exit,
         kept=True,
         store=going.flags.get("store"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,7 +34,7 @@ _INPUT, _OUTPUT, _LIMITS, _CONTROL, _MODELS, _KEPT = (
 )
 
 # Flags whose engine is not part of this version: parsed, so that a script learns it in one line.
-_LATER = ("junit", "report", "executor")
+_LATER = ("executor",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +190,14 @@ def run(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Reuse no result of an earlier run.", rich_help_panel=_KEPT)
     ] = False,
-    junit: Annotated[str | None, typer.Option(hidden=True)] = None,
-    report: Annotated[str | None, typer.Option(hidden=True)] = None,
+    junit: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write a JUnit file: a test case a step.", rich_help_panel=_OUTPUT),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write a page about the run: HTML, self-contained.", rich_help_panel=_OUTPUT),
+    ] = None,
     plan_only: Annotated[
         bool,
         typer.Option(
@@ -224,6 +230,7 @@ def run(
     call: Invocation = ctx.obj
     call.debug = debug
     _not_yet(flags)
+    from vrooli_cli.cli.report import check_papers
     from vrooli_cli.cli.session import command_line_rules, settings_of
 
     settings = settings_of(
@@ -252,11 +259,13 @@ def run(
         raise InputError(f"--json is short for -o json, so -o {output} contradicts it")
     if store and no_store:
         raise InputError("--store and --no-store contradict each other")
+    check_papers(junit, report)
+    how = _how(settings, field=field, level=verbose - quiet, events=events, pass_exit=pass_exit, store=store)
     asked = _Asked(
         file=file,
         inputs=tuple(input or ()),
         values=inputs,
-        how=_how(settings, field=field, level=verbose - quiet, events=events, pass_exit=pass_exit, store=store),
+        how=replace(how, junit=junit, report=report),
         permissions=command_line_rules(allow or (), deny or (), settings.tools),
         dry_run=dry_run,
         plan_only=plan_only,

@@ -29,6 +29,7 @@ VERBS: dict[str, Verb] = {
     "approve": Verb("vrooli_cli.cli.resume", "Say yes to a step that waits for approval", result=True),
     "reject": Verb("vrooli_cli.cli.resume", "Say no to a step that waits for approval", result=True),
     "runs": Verb("vrooli_cli.cli.history", "List, show, follow, compare, add up, export and prune runs"),
+    "report": Verb("vrooli_cli.cli.report", "Write one self-contained page about a run"),
     "validate": Verb("vrooli_cli.cli.check", "Say everything that is wrong with files, and run nothing"),
     "plan": Verb("vrooli_cli.cli.check", "Show batches, critical path, effects and the rules that would do"),
     "test": Verb("vrooli_cli.cli.test", "Run the cases of *.test.yaml, offline"),

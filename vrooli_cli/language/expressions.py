@@ -418,7 +418,7 @@ class _Reader:
         try:
             return self._parsed(raw, pointer)
         except _Mistake as mistake:
-            self._problems.append(Problem(pointer, str(mistake), mistake.hint))
+            self._problems.append(Problem(pointer, str(mistake), mistake.hint, within=mistake.within))
             return Constant(None)
 
     def _expression(self, raw: str, pointer: Pointer) -> Value:
@@ -437,7 +437,7 @@ class _Reader:
         try:
             return Whole(raw, self._code(raw.strip(), pointer))
         except _Mistake as mistake:
-            self._problems.append(Problem(pointer, str(mistake), mistake.hint))
+            self._problems.append(Problem(pointer, str(mistake), mistake.hint, within=mistake.within))
             return Constant(None)
 
     # -- the way without jinja2 --
@@ -520,11 +520,12 @@ def _merged(segments: Iterator[Segment]) -> Iterator[Segment]:
 
 
 class _Mistake(Exception):
-    """What is wrong with a text, and what to do."""
+    """What is wrong with a text, what to do, and the words of the text that are meant."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", within: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.within = within
 
 
 # -- jinja2's grammar --------------------------------------------------------------------------------------------------
@@ -549,7 +550,7 @@ def _one_line_errors(text: str) -> Iterator[None]:
                 warnings.simplefilter("ignore")
             yield
     except TemplateSyntaxError as error:
-        raise _Mistake(f"the expression cannot be read: {error.message}") from None
+        raise _Mistake(f"the expression cannot be read: {error.message}", within=_line(text, error.lineno)) from None
     except RecursionError:
         raise _Mistake("the expression is nested too deeply") from None
     except ValueError:
@@ -604,15 +605,21 @@ def _pieces(raw: str, statements: bool) -> list[tuple[bool, str]] | None:
             elif kind in ("block_begin", "comment_begin") and not statements:
                 raise _statement(piece[:2])
     if code is not None:
-        raise _Mistake("the expression is not closed: `}}` is missing")
+        rest = "{{" + "".join(code)
+        raise _Mistake("the expression is not closed: `}}` is missing", within=rest[:200].strip())
     return pieces
 
 
 def _statement(mark: str) -> _Mistake:
     hint = f"to write it as text: {{{{ '{mark}' }}}}"
     if mark == "{%":
-        return _Mistake("`{%` has a meaning only in prompt, system and the template tool", hint)
-    return _Mistake("`{#` is not understood here", hint)
+        return _Mistake("`{%` has a meaning only in prompt, system and the template tool", hint, mark)
+    return _Mistake("`{#` is not understood here", hint, mark)
+
+
+def _line(text: str, number: int) -> str:
+    """The line of that number, from 1, or the last before it that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()[:number]) if line.strip()), "")[:200]
 
 
 @lru_cache(maxsize=1024)
@@ -631,9 +638,10 @@ def _parse_expression(text: str) -> Any:
         node = parser.parse_expression()
         rest = parser.stream.current
         if rest.type != "eof":
-            raise _Mistake(f"the expression cannot be read: {rest.value!r:.40} is not expected there")
+            message = f"the expression cannot be read: {rest.value!r:.40} is not expected there"
+            raise _Mistake(message, within=_line(text, rest.lineno))
     for message in evaluation.check(node):
-        raise _Mistake(message)
+        raise _Mistake(message, within=_line(text, 1))
     return node
 
 

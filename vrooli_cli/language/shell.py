@@ -163,7 +163,8 @@ def compile_command(
         parts.append(_Slot(segment, lexer.places.get(number, _WORD)))
         if segment.raw:
             message = f"{segment!r} becomes part of the command's text, so the shell reads it as code"
-            found.append(Problem(pointer, message, "leave out `| raw` unless that is meant", warning=True))
+            hint = "leave out `| raw` unless that is meant"
+            found.append(Problem(pointer, message, hint, warning=True, within=segment.text))
         elif number in lexer.refused:
             found.append(_refusal(segment, lexer.refused[number], pointer))
     if problems is not None:
@@ -178,7 +179,7 @@ def _refusal(expression: Expression, place: str, pointer: Pointer) -> Problem:
     message = f"in a string command, {told} cannot stand {place}"
     env = f'write `env: {{VALUE: "{told}"}}` beside `command` and "$VALUE" in it'
     argv = f'or give the arguments as a list: `command: [PROGRAM, "{told}"]`'
-    return Problem(pointer, message, f"{env}, {argv}")
+    return Problem(pointer, message, f"{env}, {argv}", within=expression.text)
 
 
 # -- places ------------------------------------------------------------------------------------------------------------

@@ -51,6 +51,14 @@ def _visible(char: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def _words(text: str) -> re.Pattern[str]:
+    """These words, whatever white space a folded value has between them, and no longer name than they are."""
+    words = r"\s+".join(map(re.escape, text.split()))
+    before = r"(?<![\w.])" if text[:1].isalnum() or text[:1] == "_" else ""
+    after = r"(?![\w-])" if text[-1:].isalnum() or text[-1:] == "_" else ""
+    return re.compile(before + words + after)
+
+
 def _cells(text: str) -> int:
     """Terminal cells of one character as it is shown; an escape is ASCII."""
     if len(text) > 1:
@@ -215,11 +223,10 @@ class SourceMap:
             return start
         keys = self._places.keys
         end = keys[node + 1] if node + 1 < len(keys) else len(self.text)
-        braces = self.text.find("{{", start, end) >= 0
-        for found in re.finditer(rf"(?<![\w.]){re.escape(problem.within)}(?![\w-])", self.text[start:end]):
-            at = start + found.start()
-            if not braces or self.text.rfind("{{", start, at) > self.text.rfind("}}", start, at):
-                return at
+        code = "{" in problem.within or self.text.find("{{", start, end) < 0
+        for found in _words(problem.within).finditer(self.text, start, end):
+            if code or self.text.rfind("{{", start, found.start()) > self.text.rfind("}}", start, found.start()):
+                return found.start()
         return start
 
     def _inside(self, offset: int) -> int:

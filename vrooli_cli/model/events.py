@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from vrooli_cli.errors import Tier
-from vrooli_cli.model.values import value
+from vrooli_cli.model.values import lean
 
 VERSION = 1
 E = TypeVar("E", bound="Event")
@@ -793,7 +793,7 @@ class EventMetadata:
         }
 
 
-@value(kw_only=True)
+@lean(kw_only=True)
 class ExecutionEvent:
     """An event as it leaves the process: the seed's envelope around a fact.
 

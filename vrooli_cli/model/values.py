@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def value(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
+def lean(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
     """A slots dataclass that is frozen for the type checker only: a really frozen one takes four times as long to make.
 
     Nobody assigns to one; it is equal and hashed by its fields.

@@ -29,6 +29,9 @@ _LONGEST_DESCRIPTION = 20_000
 _TOLD = 40  # violations told to the model at once
 _RESULT_LETTERS = 2_000
 _WORDS = {rank: word for word, rank in PRIORITIES.items()}
+# A model may answer in the other usual spelling.
+_LISTS = ("tasks", "subTasks", "sub_tasks", "subtasks")
+_CAMEL = {"requiredCapabilities": "required_capabilities", "estimatedComplexity": "estimated_complexity"}
 _FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
 _SYSTEM = (
     "You are the planner of a team of agents. You divide a goal into tasks that the agents can do, as few as serve the "
@@ -283,7 +286,7 @@ def _json(text: str) -> Any:
 
 def read_tasks(data: Any, agents: Sequence[Agent], kept: Collection[str] = ()) -> Reading:
     """The tasks in plain data, or every violation: shape, ids, edges, circles, capabilities, complexity, size."""
-    entries = data.get("tasks") if isinstance(data, Mapping) else data
+    entries = next((data[key] for key in _LISTS if key in data), None) if isinstance(data, Mapping) else data
     if not isinstance(entries, list):
         return Reading((), ('the plan must be a map with a list under "tasks"',))
     if not entries:
@@ -304,6 +307,7 @@ def _read_task(entry: Any, number: int, wrong: list[str]) -> SubTask | None:
     if not isinstance(entry, Mapping):
         wrong.append(f"{where} must be a map")
         return None
+    entry = {_CAMEL.get(key, key): value for key, value in entry.items()}
     name = entry.get("id")
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)

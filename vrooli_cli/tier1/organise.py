@@ -142,7 +142,7 @@ class Organised:
         if lacking:
             named = ", ".join(task.id for task in lacking)
             raise VrooliError(f"nobody is committed to {named}", code="TEAM_INFEASIBLE", tier="tier1")
-        formed = TeamManager().form_team(tasks, agents, fixed=chosen, reasons=reasons, leader=leader)
+        formed = TeamManager().form_optimal_team(agents, tasks, fixed=chosen, reasons=reasons, leader=leader)
         roles = {agent.id: played for agent in agents if (played := allocation.roles_of(agent.id))}
         return replace(formed, roles=roles, organisation=_wire(allocation), branches=allocation.branches)
 

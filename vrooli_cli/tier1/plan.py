@@ -15,9 +15,11 @@ from typing import Any
 from vrooli_cli.errors import DefinitionError, Pointer, Problem, VrooliError, did_you_mean
 from vrooli_cli.language.expressions import Value, compile_value
 from vrooli_cli.language.values import text_of
+from vrooli_cli.loading.files import shown
+from vrooli_cli.loading.text import read_text
 from vrooli_cli.model.organization import OrganisationSpec
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
-from vrooli_cli.model.routine import Bundle, Input, Prompt, Routine, Step
+from vrooli_cli.model.routine import Bundle, Input, OnError, Prompt, Routine, Step
 from vrooli_cli.model.run import Agent, ExecutionStrategy
 from vrooli_cli.model.swarm import AgentDefinition, SubTask, SwarmBundle, SwarmDefinition
 from vrooli_cli.tier1.decompose import GoalDecomposer, find_circle
@@ -157,7 +159,7 @@ class SwarmPlan:
         for name, agents in (fixed or {}).items():
             chosen[name] = list(agents)
             reasons[name] = "has it already"
-        return TeamManager().form_team(tasks, self.agents, fixed=chosen, reasons=reasons, leader=swarm.leader)
+        return TeamManager().form_optimal_team(self.agents, tasks, fixed=chosen, reasons=reasons, leader=swarm.leader)
 
     def result(self, names: Mapping[str, Any], synthesis: Any, results: Mapping[str, Any]) -> Any:
         """What the swarm answers: ``outputs``, else the model's last word, else the results by task.
@@ -252,7 +254,7 @@ class _Compiler:
         self._tasks = self._known_tasks(organisation)
         self._dashed = frozenset(name for name in self._tasks or () if "-" in name)
         self.problems += [replace(one, file=swarm.key) for one in check_knowledge(swarm.knowledge, swarm.folder)]
-        start = ("inputs", "vars", "env", "run", "secrets")
+        start = ("inputs", "vars", "env", "run")
         resolver, members, handlers = self._routines()
         plan = SwarmPlan(
             swarm=swarm,
@@ -260,10 +262,10 @@ class _Compiler:
             agents=tuple(agent.agent for agent in swarm.agents),
             members=members,
             handlers=handlers,
-            goal=self._value(swarm.goal, ("goal",), start),
+            goal=self._told(swarm.goal, ("goal",), start),
             given=swarm.tasks,
             descriptions={
-                task.id: self._value(task.description, (*task.pointer, "description"), (*start, "goal"))
+                task.id: self._told(task.description, (*task.pointer, "description"), (*start, "goal"))
                 for task in swarm.tasks or ()
             },
             task_ids=self._tasks,
@@ -307,10 +309,11 @@ class _Compiler:
         from vrooli_cli.tier1.moise.xml import organisation_from_xml
 
         swarm = self._swarm
+        if swarm.constraints is not None and swarm.constraints_key:
+            return self._spec_of_file(swarm.constraints, swarm.constraints_key)
         if swarm.constraints is not None:
-            at: Pointer = () if swarm.constraints_key else ("constraints",)
-            spec, problems = read_organisation(swarm.constraints, at)
-            self.problems += [replace(one, file=swarm.constraints_key or swarm.key) for one in problems]
+            spec, problems = read_organisation(swarm.constraints, ("constraints",))
+            self.problems += [replace(one, file=swarm.key) for one in problems]
             return None if problems else spec
         if not swarm.constraints_key:
             return None
@@ -320,6 +323,18 @@ class _Compiler:
         except DefinitionError as error:
             self.problems += error.problems
             return None
+
+    def _spec_of_file(self, data: Mapping[str, Any], key: str) -> OrganisationSpec | None:
+        """The organisation in a YAML file of its own; its problems have that file's lines."""
+        from vrooli_cli.tier1.moise.spec import read_organisation
+
+        text = self._bundle.texts.get(key, "")
+        document = read_text(text.encode(), shown(Path(key))) if text else None
+        whole = document.data if document is not None else None
+        wrapped = isinstance(whole, dict) and set(whole) == {"constraints"}
+        spec, problems = read_organisation(data, ("constraints",) if wrapped else ())
+        self.problems += [document.source.place(one) if document is not None else one for one in problems]
+        return None if problems else spec
 
     def _known_tasks(self, organisation: Organised | None) -> tuple[str, ...] | None:
         if self._swarm.tasks is not None:
@@ -385,6 +400,7 @@ class _Compiler:
             model=agent.model or swarm.defaults.model,
             timeout_ms=swarm.defaults.timeout_ms,
             retry=swarm.defaults.retry,
+            on_error=swarm.defaults.on_error or OnError(),
         )
         return self._made(f"agent:{agent.id}", agent.name or agent.id, (step,))
 
@@ -420,11 +436,17 @@ class _Compiler:
         raw = getattr(synthesis, key) if synthesis is not None else None
         if raw is None:
             return None
-        value = self._value(raw, ("synthesis", key), ROOTS, template=True)
+        return self._told(raw, ("synthesis", key), ROOTS, template=True)
+
+    def _told(self, raw: Any, at: Pointer, roots: Sequence[str], *, template: bool = False) -> Value:
+        """A text that a model is told: no secret may stand in it."""
+        value = self._value(raw, at, roots, template=template)
         for ref in value.references:
-            declared = self._swarm.inputs.get(str(ref.path[0]))
+            name = str(ref.path[1] if ref.path[0] == "inputs" and len(ref.path) > 1 else ref.path[0])
+            declared = self._swarm.inputs.get(name)
             if ref.path[0] == "secrets" or (declared is not None and declared.secret):
-                self._problem(("synthesis", key), f"the secret {ref.path[-1]!r} would stand in a prompt")
+                hint = "let the agent that needs it have it, with `reveal:` or in a routine"
+                self._problem(at, f"the secret {ref.path[-1]!r} would stand in a prompt", hint)
         return value
 
     def _value(self, raw: Any, at: Pointer, roots: Sequence[str], *, template: bool = False) -> Value:

@@ -178,6 +178,11 @@ class SwarmShell:
                 return status
         return None
 
+    @property
+    def waiting(self) -> list[RunMachine]:
+        """The tasks' runs that wait for a person."""
+        return [run.machine for run in self._runs.values() if run.machine.status == "suspended"]
+
     # -- turns --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
@@ -456,7 +461,8 @@ class SwarmShell:
         plan = self.machine.plan
         # A revision is asked under numbers of its own, so that a log is never read as the answer to the first plan.
         attempt = order.attempt + (10 if order.purpose == "revise" else 0)
-        request = plan.decomposer.request(order.messages, attempt=attempt, models=plan.planner_models)
+        messages = scope.masker.mask_value(list(order.messages)) if scope.masker else order.messages
+        request = plan.decomposer.request(messages, attempt=attempt, models=plan.planner_models)
         reply = await scope.ai.ask(request, scope)
         reply.check()
         text: str = reply.text

@@ -37,6 +37,7 @@ from vrooli_cli.tier1.state import SKIPPED, Task
 from vrooli_cli.tier2.context import check_inputs
 from vrooli_cli.tier2.machine import MachineOptions
 from vrooli_cli.tier2.machine import Resumed as RunResumed
+from vrooli_cli.tier2.run import result_of
 from vrooli_cli.tier2.tier import INBOX_SECONDS, Opened, Opening, RunOptions, RunStateMachine, answer_in
 from vrooli_cli.tier3.registry import ToolRegistry
 from vrooli_cli.tier3.scope import Scope
@@ -172,7 +173,7 @@ class PreparedSwarm:
             status=status,
             context=self.context,
             result=machine.result,
-            error=ExecutionError(**machine.error) if machine.error is not None else None,
+            error=self._error(status),
             resources_used=ResourceUsage(
                 credits_used=str(self.scope.account.used),
                 duration_ms=elapsed,
@@ -189,6 +190,14 @@ class PreparedSwarm:
         if self.channel.failure is not None and result.success:
             return _failed(result, ExecutionError.of(self.channel.failure, tier="tier1"))
         return result
+
+    def _error(self, status: ExecutionStatus) -> ExecutionError | None:
+        """Why the swarm failed, or what it waits for."""
+        if status is ExecutionStatus.SUSPENDED:
+            told = [result_of(run, self.context, 0).error for run in self.shell.waiting]
+            unknown = [error for error in told if error is not None and error.code == "OUTCOME_UNKNOWN"]
+            return next(iter([*unknown, *told]), None)
+        return ExecutionError(**self.machine.error) if self.machine.error is not None else None
 
     def _task_result(self, task: Task) -> StepResult:
         status, reason = task.status, None

@@ -49,6 +49,11 @@ class TeamStructure:
     organisation: Mapping[str, Any] | None = None
     branches: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def get_agent_for_task(self, task: str) -> str | None:
+        """Who does a task; the first of several, None for a task that is not in the plan."""
+        placed = self.placements.get(task)
+        return placed.agents[0] if placed is not None else None
+
     def wire(self) -> dict[str, dict[str, Any]]:
         """Task → ``{agent, reason}``, ``agents`` too where there are several, as events and frozen plans have it."""
         return {
@@ -66,10 +71,10 @@ class TeamManager:
     that come first by id; equal input gives an equal team. How near it comes: :mod:`vrooli_cli.tier1.schedule`.
     """
 
-    def form_team(
+    def form_optimal_team(
         self,
-        tasks: Sequence[SubTask],
         agents: Sequence[Agent],
+        tasks: Sequence[SubTask],
         *,
         fixed: Mapping[str, Sequence[str]] | None = None,
         reasons: Mapping[str, str] | None = None,
@@ -78,8 +83,8 @@ class TeamManager:
         """A team for these tasks.
 
         Args:
-            tasks: Dependencies that are not among them are done already.
             agents: Who is there; their order is of no weight.
+            tasks: Dependencies that are not among them are done already.
             fixed: Task → its agents, where that is decided.
             reasons: Why, for those.
             leader: Kept in the result.

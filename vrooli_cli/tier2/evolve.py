@@ -439,6 +439,7 @@ class RunState:
                 self.kept[inner.address] = inner.result
             self._leave_inside(inner)
             self.nodes.pop(inner.address, None)
+            self.suspended.pop(inner.address, None)
         if node.inside is not None and node.inside.is_routine:
             self.frames.pop(node.inside.run.execution_id, None)
         node.inside = None
@@ -628,8 +629,12 @@ class RunState:
             self.suspended[node.address] = node
             self.agenda.append(("ask", node))
             return
+        if after_reset and (loop is not None or inside is not None):
+            self._leave_inside(node)  # what it waits for is done again: it begins anew when that has ended
+            loop = inside = None
         if status in TERMINAL:
             node.first = node.attempt
+        self.suspended.pop(node.address, None)
         approved, turn, previous, unknown = node.approved, node.turn, node.previous, node.unknown
         node.clear()
         if after_reset and status in TERMINAL:

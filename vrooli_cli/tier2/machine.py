@@ -28,7 +28,7 @@ from vrooli_cli.model import events as e
 from vrooli_cli.model.clock import child_id
 from vrooli_cli.model.routine import Approval
 from vrooli_cli.model.run import DENIALS, NEVER_TAKEN, ExecutionError, next_delay
-from vrooli_cli.model.values import value
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier2.context import BlackboardManager, check_inputs
 from vrooli_cli.tier2.evolve import RunState
 from vrooli_cli.tier2.plan import RoutinePlan, StepPlan
@@ -63,14 +63,14 @@ TimerKey = tuple[str, ...]
 # --- stimuli: what the machine is told -------------------------------------------------------------------------------
 
 
-@value()
+@lean()
 class RunStarted:
     """Begin."""
 
     now: int
 
 
-@value()
+@lean()
 class Resumed:
     """Go on after a suspension, a failure, a cancel or a crash.
 
@@ -84,7 +84,7 @@ class Resumed:
     answers: Mapping[str, Answered] = field(default_factory=dict)
 
 
-@value()
+@lean()
 class AttemptEnded:
     """Tier 3 has an outcome."""
 
@@ -94,7 +94,7 @@ class AttemptEnded:
     outcome: Outcome
 
 
-@value()
+@lean()
 class TimerFired:
     """A timer that was set has come."""
 
@@ -102,7 +102,7 @@ class TimerFired:
     key: TimerKey
 
 
-@value()
+@lean()
 class Answered:
     """A person answered; ``approved`` None says that nobody can answer here."""
 
@@ -113,7 +113,7 @@ class Answered:
     comment: str | None = None
 
 
-@value()
+@lean()
 class CancelRequested:
     """Stop: by a user, a signal, a parent, or a store that failed."""
 
@@ -127,7 +127,7 @@ Stimulus = RunStarted | Resumed | AttemptEnded | TimerFired | Answered | CancelR
 # --- instructions: what the machine asks of its shell ----------------------------------------------------------------
 
 
-@value()
+@lean()
 class StartAttempt:
     """Have tier 3 do one attempt."""
 
@@ -136,21 +136,21 @@ class StartAttempt:
     attempt: int
 
 
-@value()
+@lean()
 class CancelAttempt:
     """Stop an attempt, gently first."""
 
     address: str
 
 
-@value()
+@lean()
 class KillAttempt:
     """Stop an attempt that did not stop in its grace time."""
 
     address: str
 
 
-@value()
+@lean()
 class SetTimer:
     """Tell me at ``at`` (nanoseconds since 1970)."""
 
@@ -158,14 +158,14 @@ class SetTimer:
     at: int
 
 
-@value()
+@lean()
 class ClearTimer:
     """Never mind."""
 
     key: TimerKey
 
 
-@value()
+@lean()
 class AskApproval:
     """Ask a person, or say that nobody is there."""
 
@@ -175,7 +175,7 @@ class AskApproval:
     deadline: int | None
 
 
-@value()
+@lean()
 class EndRun:
     """The root run is over, or suspended."""
 
@@ -185,7 +185,7 @@ class EndRun:
 Instruction = StartAttempt | CancelAttempt | KillAttempt | SetTimer | ClearTimer | AskApproval | EndRun
 
 
-@value()
+@lean()
 class Turn:
     """What came of one stimulus: first the events are made durable, then the instructions are performed."""
 

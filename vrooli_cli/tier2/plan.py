@@ -29,6 +29,7 @@ from vrooli_cli.model.routine import (
     ToolCall,
     Wait,
 )
+from vrooli_cli.model.run import Effects
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
 
 STEP_FIELDS = ("result", "status", "error", "attempts", "duration_ms", "exports")
@@ -160,6 +161,14 @@ class StepPlan:
     def instant(self) -> bool:
         """True when an attempt ends in the moment in which it begins."""
         return self.tool is not None and self.tool.instant and self.timeout_ms is None
+
+    @property
+    def effects(self) -> Effects | None:
+        """What the step or its tool says that an attempt does to the world; None when the parameters decide."""
+        tool = self.tool
+        if self.step.effects is not None or tool is None:
+            return self.step.effects
+        return tool.effects if tool.effects_of is None else None
 
 
 def _label(step: Step) -> str:
@@ -572,7 +581,7 @@ class _RoutineCompiler:
                 self._problem((*here, name), f"the tool {tool.name!r} has no parameter {name!r}", hint, at_key=True)
         for name in tool.schema.get("required", ()):
             if name not in action.parameters:
-                self._problem(here[:-1], f"the tool {tool.name!r} needs the parameter {name!r}")
+                self._problem((*here[:-1], "tool"), f"the tool {tool.name!r} needs the parameter {name!r}")
         for name, value in values.items():
             if value.is_constant and name in known:
                 for violation in tool.check_parameter(name, value.raw):

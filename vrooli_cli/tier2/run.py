@@ -8,8 +8,9 @@ fan-in of a hundred completions is one commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from vrooli_cli.bus import Channel
@@ -50,6 +51,8 @@ from vrooli_cli.tier2.state import Frame, Node
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
 
+TURN_SECONDS = 0.002
+"""How long steps that answer at once follow each other before a commit and the rest of the loop have their turn."""
 RESULT_LIMIT = 64 * 1024
 """A step's result above this many characters of JSON is left out of the ExecutionResult (spec cli.md)."""
 _HIDDEN_FROM = 4
@@ -146,20 +149,47 @@ class RunShell:
         """Tell the machine all that happened since the last turn; called by the bus, right before it commits."""
         if not self._stimuli:
             return
-        stimuli, self._stimuli = self._stimuli, []
         instructions: list[Instruction] = []
-        publish = self._channel.publish
+        until = monotonic() + TURN_SECONDS
         try:
-            for stimulus in stimuli:
-                turn = self.machine.handle(stimulus)
-                for event in turn.events:
-                    publish(event)
-                instructions.extend(turn.instructions)
+            while self._stimuli:
+                stimuli, self._stimuli = self._stimuli, []
+                for stimulus in stimuli:
+                    instructions += self._told(stimulus, until)
         except Exception as bug:  # the machine is pure: whatever it raises is a bug, and the run cannot go on
             self._give_up(bug)
             return
         if instructions:
             self._channel.after_commit(lambda: self._perform(instructions))
+
+    def _told(self, stimulus: Stimulus, until: float) -> Sequence[Instruction]:
+        """Publish what came of one stimulus; the instructions that have to wait for the commit.
+
+        An attempt that touches nothing and answers at once does not wait for it: nobody can see that it has begun, and
+        after a crash it is simply made again. So a chain of such steps is one commit, within bounds.
+        """
+        turn = self.machine.handle(stimulus)
+        publish = self._channel.publish
+        for event in turn.events:
+            publish(event)
+        left = []
+        for order in turn.instructions:
+            if type(order) is StartAttempt and self._is_pure(order.node) and monotonic() < until:
+                self._start(order)
+            else:
+                left.append(order)
+        return left
+
+    def _is_pure(self, node: Node) -> bool:
+        """True when an attempt waits for nothing, touches nothing, and nobody has to be asked."""
+        plan, root = node.plan, self._root_scope
+        tool = plan.tool
+        if tool is None or not plan.instant or plan.effects != "none" or root.slots is not None or root.strategies:
+            return False
+        if node.frame.run.execution_id not in self._scopes:  # it is made once the run's start has been committed
+            return False
+        scope = self._scope_of(node)
+        return scope.gate.quick(tool.traits, scope.policy, "none")
 
     def _give_up(self, bug: Exception) -> None:
         if self._ended is not None and not self._ended.done():
@@ -231,8 +261,7 @@ class RunShell:
         outcome = await self._outcome(order)
         self._tasks.pop(address, None)
         self._stopped.discard(address)
-        self._stimuli.append(AttemptEnded(self._clock.now_ns(), address, order.attempt, outcome))
-        self._channel.wake(soon=order.node.plan.instant)
+        self.tell(AttemptEnded(self._clock.now_ns(), address, order.attempt, outcome))
 
     async def _outcome(self, order: StartAttempt) -> Outcome:
         node, address = order.node, order.address

@@ -98,6 +98,13 @@ class Processes:
         """Children of this process with a session of their own that are not ours to end (MCP servers)."""
         self._spared.update(pids)
 
+    def own(self, pid: int, lives: bool) -> None:
+        """:meth:`spare` a child while it lives; its group still hears :meth:`kill_all`."""
+        if lives:
+            self._spared.add(pid)
+        else:
+            self._spared.discard(pid)
+
     async def run(
         self,
         command: Command,
@@ -142,7 +149,7 @@ class Processes:
         """KILL to every command, to what they left behind and to all their descendants; returns at once."""
         for child in self._live.values():
             child.send(signal.SIGKILL)
-        for session in self._left:
+        for session in (*self._left, *self._spared):
             _signal_group(session, signal.SIGKILL)
         _kill(self._everything())
 

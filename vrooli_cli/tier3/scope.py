@@ -19,14 +19,14 @@ from vrooli_cli.ledger import Account
 from vrooli_cli.model.clock import Clock
 from vrooli_cli.model.events import Emit
 from vrooli_cli.model.run import Effects, ExecutionError, ExecutionStrategy
-from vrooli_cli.model.values import value
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.memory import MemoryMeter
 
 STOP: Final = "stop"
 """``task.cancel(STOP)`` stops an attempt on purpose: its outcome is ``CANCELLED``. Any other cancel propagates."""
 
 
-@value(kw_only=True)
+@lean(kw_only=True)
 class StepCall:
     """One attempt of one step, rendered: what tier 2 hands to tier 3.
 
@@ -60,7 +60,7 @@ class StepCall:
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
-@value()
+@lean()
 class Outcome:
     """How an attempt ended: a value, never an exception.
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 SWEEPS = 6
 MOST_BENDS = 4000
+BEND_ROWS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +23,13 @@ class Layout:
         places: Node → (column, row); rows may be halves.
         ways: (from, to) → the places that the edge runs through, both ends included.
         columns: How many.
-        rows: The most in any column.
+        rows: How high the highest column is.
     """
 
     places: Mapping[str, tuple[int, float]]
     ways: Mapping[tuple[str, str], tuple[tuple[int, float], ...]]
     columns: int
-    rows: int
+    rows: float
 
 
 def lay_out(layers: Sequence[Sequence[str]], edges: Sequence[tuple[str, str]]) -> Layout:
@@ -39,7 +41,7 @@ def lay_out(layers: Sequence[Sequence[str]], edges: Sequence[tuple[str, str]]) -
     up: dict[str, list[str]] = {}
     down: dict[str, list[str]] = {}
     for chain in chains.values():
-        for a, b in zip(chain, chain[1:], strict=False):
+        for a, b in pairwise(chain):
             down.setdefault(a, []).append(b)
             up.setdefault(b, []).append(a)
     for sweep in range(SWEEPS):
@@ -48,15 +50,22 @@ def lay_out(layers: Sequence[Sequence[str]], edges: Sequence[tuple[str, str]]) -
         indices = range(1, len(order)) if forward else range(len(order) - 2, -1, -1)
         for index in indices:
             _sort(order, index, index - 1 if forward else index + 1, neighbours)
-    rows = max((len(layer) for layer in order), default=0)
+    heights = [sum(map(_height, layer)) for layer in order]
+    rows = max(heights, default=0.0)
     places: dict[str, tuple[int, float]] = {}
     for index, layer in enumerate(order):
-        offset = (rows - len(layer)) / 2
-        for row, name in enumerate(layer):
-            places[name] = index, row + offset
+        at = (rows - heights[index]) / 2
+        for name in layer:
+            places[name] = index, at + (_height(name) - 1) / 2
+            at += _height(name)
     ways = {edge: tuple(places[name] for name in chain) for edge, chain in chains.items()}
     known = {name: places[name] for name in column}
     return Layout(known, ways, len(order), rows)
+
+
+def _height(name: str) -> float:
+    """A line needs less room than a box."""
+    return BEND_ROWS if name.startswith("\0") else 1.0
 
 
 def _with_bends(

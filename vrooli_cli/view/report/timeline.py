@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import floor, log10
 
 from vrooli_cli.model.history import RunHistory, StepHistory
 from vrooli_cli.model.plan import PlanSummary
@@ -55,6 +56,22 @@ class Axis:
                 return left + max(0, ns - begin) * self._scale
             left += (end - begin) * self._scale + GAP_PART
         return min(1.0, left - GAP_PART)
+
+    def ticks(self) -> list[float]:
+        """Round times for marks, milliseconds: seven at the most, the first is 0."""
+        step = 10 ** floor(log10(max(self.total_ms, 0.01) / 6))
+        step = next(step * factor for factor in (1, 2, 5, 10) if self.total_ms / (step * factor) <= 7)
+        return [step * number for number in range(int(self.total_ms / step) + 1)]
+
+    def part(self, ms: float) -> float:
+        """Where so much time at work is, 0 to 1."""
+        left, ns = 0.0, ms * 1e6
+        for begin, end in self._stretches:
+            if ns <= end - begin:
+                break
+            ns -= end - begin
+            left += (end - begin) * self._scale + GAP_PART
+        return min(1.0, left + ns * self._scale)
 
     @property
     def breaks(self) -> list[float]:

@@ -1,0 +1,99 @@
+"""What cannot be avoided: bare asyncio with a row of SQLite a step, and bare asyncio that starts processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+from shapes import SHAPES, Clock, asked, tell
+
+ROW = b"x" * 200
+
+
+def database(folder: str) -> sqlite3.Connection:
+    """A store as vrooli's: WAL, synced at checkpoints."""
+    made = sqlite3.connect(Path(folder) / "floor.db", isolation_level=None)
+    for pragma in ("journal_mode=wal", "synchronous=normal", "wal_autocheckpoint=4000"):
+        made.execute(f"pragma {pragma}")
+    made.execute("create table log(place integer primary key, data blob)")
+    return made
+
+
+async def steps(workload: str, count: int, folder: str) -> float:
+    """Eight workers; every step is a task and a committed row, and a step starts when its parents have ended."""
+    graph, store = SHAPES[workload](count), database(folder)
+    waiting = {name: len(parents) for name, parents in graph}
+    children: dict[str, list[str]] = {name: [] for name, _ in graph}
+    for name, parents in graph:
+        for parent in parents:
+            children[parent].append(name)
+    ready: asyncio.Queue[str] = asyncio.Queue()
+    left, over = count, asyncio.Event()
+
+    async def step(name: str) -> str:
+        return name
+
+    async def worker() -> None:
+        nonlocal left
+        while True:
+            name = await asyncio.create_task(step(await ready.get()))
+            store.execute("begin immediate")
+            store.execute("insert into log(data) values(?)", (ROW,))
+            store.execute("commit")
+            left -= 1
+            if not left:
+                over.set()
+            for child in children[name]:
+                waiting[child] -= 1
+                if not waiting[child]:
+                    ready.put_nowait(child)
+
+    clock = Clock()
+    workers = [asyncio.create_task(worker()) for _ in range(8)]
+    for name, parents in graph:
+        if not parents:
+            ready.put_nowait(name)
+    await over.wait()
+    took = clock()
+    for one in workers:
+        one.cancel()
+    return took
+
+
+async def sleeps(count: int) -> float:
+    """50 ms each, a hundred at once."""
+    slots = asyncio.Semaphore(100)
+
+    async def one() -> None:
+        async with slots:
+            await asyncio.sleep(0.05)
+
+    clock = Clock()
+    await asyncio.gather(*(one() for _ in range(count)))
+    return clock()
+
+
+async def spawns(count: int) -> float:
+    """``true`` by a shell, eight at once, its output read."""
+    slots = asyncio.Semaphore(8)
+
+    async def one() -> None:
+        async with slots:
+            pipe = asyncio.subprocess.PIPE
+            process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "true", stdout=pipe, stderr=pipe)
+            await process.communicate()
+
+    clock = Clock()
+    await asyncio.gather(*(one() for _ in range(count)))
+    return clock()
+
+
+if __name__ == "__main__":
+    name, number, where = asked()
+    if name == "sleep":
+        tell(asyncio.run(sleeps(number)))
+    elif name == "shell":
+        tell(asyncio.run(spawns(number)))
+    else:
+        tell(asyncio.run(steps(name, number, where)))

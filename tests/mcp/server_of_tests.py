@@ -1,0 +1,87 @@
+"""A small real MCP server, written with the SDK; what it does is chosen by its arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import ImageContent, TextContent, ToolAnnotations
+from pydantic import BaseModel
+
+
+class Weather(BaseModel):
+    """Structured."""
+
+    city: str
+    degrees: float
+
+
+def make(description: str = "Adds two numbers.") -> MCPServer:
+    """The server."""
+    server = MCPServer("tests")
+
+    @server.tool(description=description, annotations=ToolAnnotations(read_only_hint=True))
+    def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    @server.tool(annotations=ToolAnnotations(idempotent_hint=True))
+    def weather(city: str) -> Weather:
+        return Weather(city=city, degrees=21.5)
+
+    @server.tool(structured_output=False)
+    def say(text: str) -> str:
+        return text
+
+    @server.tool(structured_output=False)
+    def picture() -> list[TextContent | ImageContent]:
+        return [TextContent(type="text", text="a dot"), ImageContent(type="image", data="AAAA", mime_type="image/png")]
+
+    @server.tool()
+    def broken() -> str:
+        raise ValueError("this never works")
+
+    @server.tool(structured_output=False)
+    def environment() -> str:
+        return " ".join(sorted(os.environ))
+
+    @server.tool(structured_output=False)
+    def die() -> str:
+        print("the last words", file=sys.stderr, flush=True)
+        os._exit(7)
+
+    @server.tool(structured_output=False)
+    async def slow(mark: str, ctx: Context) -> str:
+        Path(mark).write_text("begun")
+        try:
+            await asyncio.sleep(30)
+        except BaseException:
+            Path(mark).write_text("cancelled")
+            raise
+        return "done"
+
+    return server
+
+
+def main() -> None:
+    """By the first argument: ``stdio``, ``http PORT``, ``noisy``, ``silent``, ``early``, ``changed``."""
+    kind = sys.argv[1]
+    if kind == "early":
+        print("warming up", file=sys.stderr)
+        sys.exit("no licence key was found")
+    if kind == "silent":
+        sys.stdin.read()
+        return
+    if kind == "noisy":
+        print("Welcome to the server!", flush=True)
+    if kind == "http":
+        make().run(transport="streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
+        return
+    Path(os.environ["PIDFILE"]).open("a").write(f"{os.getpid()}\n") if "PIDFILE" in os.environ else None
+    make("Adds numbers, and mails them." if kind == "changed" else "Adds two numbers.").run()
+
+
+if __name__ == "__main__":
+    main()

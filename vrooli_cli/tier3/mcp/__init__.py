@@ -1,0 +1,271 @@
+"""Servers of the Model Context Protocol as tools: ``SERVER.TOOL`` (spec tools.md, "MCP").
+
+::
+
+    offered_tools   what validate and plan know of servers: what ``vrooli.lock`` pins, else that the names may be there
+    WithServers     a StepRunner that starts the servers which a step names, before its attempt
+    read_lock, write_lock    ``vrooli.lock``
+
+A server is a thing that the calls of one root run share: made by the host on first use, ended by it with the run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from vrooli_cli.errors import DefinitionError, ExpressionError, Problem, VrooliError
+from vrooli_cli.gate import Admission
+from vrooli_cli.language.expressions import compile_value
+from vrooli_cli.language.values import text_of
+from vrooli_cli.loading.bundle import steps_of
+from vrooli_cli.model.routine import Prompt, Routine, ToolCall
+from vrooli_cli.model.run import Effects
+from vrooli_cli.model.swarm import SwarmDefinition
+from vrooli_cli.tier3.environment import child_environment
+from vrooli_cli.tier3.host import LocalHost
+from vrooli_cli.tier3.registry import Tool, ToolContext, ToolRegistry
+from vrooli_cli.tier3.scope import Outcome, Scope, StepCall, StepRunner, ToolInvocation
+
+if TYPE_CHECKING:
+    from vrooli_cli.tier3.mcp.server import McpServer
+
+LOCK_FILE: Final = "vrooli.lock"
+_ANY: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
+
+
+@dataclass(slots=True)
+class Servers:
+    """The servers that the files of an architecture define.
+
+    Attributes:
+        definitions: Name → what the file says.
+        lock: Server → tool → its entry in ``vrooli.lock``; None without that file.
+    """
+
+    definitions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    lock: Mapping[str, Mapping[str, Any]] | None = None
+
+    def add(self, definitions: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+        """Further servers; a problem for a name that means another one already."""
+        problems = []
+        for name, definition in definitions.items():
+            if self.definitions.setdefault(name, definition) != definition:
+                message = f"the MCP server {name!r} is defined in two ways by files that run together"
+                problems.append(Problem(("mcp_servers", name), message, "give one of them another name"))
+        return problems
+
+    def tools(self, names: Iterable[str]) -> Iterator[Tool]:
+        """The tools that are known without starting anything: pinned ones, and those that files name."""
+        if self.lock is not None:
+            for server in self.definitions:
+                for name, entry in self.lock.get(server, {}).items():
+                    yield _pinned(server, name, entry)
+            return
+        for name in names:
+            server, dot, tool = name.partition(".")
+            if dot and tool and server in self.definitions and not any(letter in name for letter in "*?["):
+                yield _placeholder(server, name)
+
+    def named(self, patterns: Iterable[str]) -> list[str]:
+        """The servers that names or globs of tools mean."""
+        heads = {pattern.partition(".")[0] for pattern in patterns}
+        if any(letter in head for head in heads for letter in "*?["):
+            return list(self.definitions)
+        return [name for name in self.definitions if name in heads]
+
+    def pinned(self, server: str) -> Mapping[str, str] | None:
+        """Whole name → digest; None where nothing is pinned."""
+        if self.lock is None:
+            return None
+        return {f"{server}.{name}": entry["digest"] for name, entry in self.lock.get(server, {}).items()}
+
+
+def _pinned(server: str, name: str, entry: Mapping[str, Any]) -> Tool:
+    return Tool(
+        name=f"{server}.{name}",
+        description=entry.get("description", ""),
+        schema=entry.get("schema") or _ANY,
+        execute=_not_started,
+        effects=cast(Effects, entry.get("effects", "once")),
+        asks=True,
+        origin=f"mcp:{server}",
+        digest=entry["digest"],
+    )
+
+
+def _placeholder(server: str, name: str) -> Tool:
+    description = "What it does, only its server knows."
+    return Tool(
+        name=name, description=description, schema=_ANY, execute=_not_started, asks=True, origin=f"mcp:{server}"
+    )
+
+
+async def _not_started(params: dict[str, Any], context: ToolContext, /) -> Any:
+    raise VrooliError("the MCP server of this tool was not started", code="TOOL_FAILED", tier="tier3")
+
+
+class WithServers:
+    """A :class:`~vrooli_cli.tier3.scope.StepRunner`: starts what a step needs, and lets it see the real tools.
+
+    Args:
+        inner: Does the attempt.
+        servers: What files define; may grow while this lives.
+        owned: Told of every server's process, so that nobody takes it for a stray one.
+    """
+
+    def __init__(self, inner: StepRunner, servers: Servers, owned: Callable[[int, bool], None]) -> None:
+        self._inner = inner
+        self._servers = servers
+        self._owned = owned
+
+    async def attempt(self, call: StepCall, scope: Scope) -> Outcome:
+        """See :class:`~vrooli_cli.tier3.scope.StepRunner`."""
+        if self._servers.definitions and isinstance(scope.host, LocalHost):
+            wanted = self._servers.named([*([call.tool] if call.tool else []), *(call.prompt.get("tools") or ())])
+            if wanted:
+                try:
+                    scope = await self._with(wanted, call, scope)
+                except VrooliError as error:
+                    return Outcome.failed(error, step=call.address)
+        return await self._inner.attempt(call, scope)
+
+    async def _with(self, names: Iterable[str], call: StepCall, scope: Scope) -> Scope:
+        found: dict[str, Tool] = {}
+        for name in names:
+            server = await self._server(name, call, scope)
+            tools = await server.tools()
+            if call.tool.startswith(f"{name}.") and call.tool not in tools:
+                from vrooli_cli.tier3.mcp.server import no_such_tool
+
+                raise no_such_tool(call.tool, tools)
+            found |= tools
+        return scope.child(tools=_Shadowing(found.values(), scope.tools))
+
+    async def _server(self, name: str, call: StepCall, scope: Scope) -> McpServer:
+        """The run's server of that name; made once a root run."""
+        from vrooli_cli.tier3.mcp.server import McpServer
+
+        invocation = ToolInvocation(
+            tool=name,
+            parameters={},
+            address=call.address,
+            attempt=call.attempt,
+            effects="none",
+            admission=Admission(),
+        )
+        context = ToolContext(invocation, scope, scope.host)  # type: ignore[arg-type]
+        definition, env = rendered(self._servers.definitions[name], scope)
+
+        def make() -> McpServer:
+            return McpServer(name, definition, env, pinned=self._servers.pinned(name), owned=self._owned)
+
+        made: McpServer = await context.shared(f"mcp:{name}", make)
+        return made
+
+
+class _Shadowing(ToolRegistry):
+    """A registry over another one, whose tools of the same names it hides."""
+
+    def __init__(self, tools: Iterable[Tool], below: ToolRegistry) -> None:
+        super().__init__(parent=below)
+        self._tools.update((tool.name, tool) for tool in tools)
+
+    def __iter__(self) -> Iterator[Tool]:
+        yield from self._tools.values()
+        if self._parent is not None:
+            yield from (tool for tool in self._parent if tool.name not in self._tools)
+
+
+def rendered(definition: Mapping[str, Any], scope: Scope) -> tuple[dict[str, Any], dict[str, str]]:
+    """A definition with its expressions (``secrets.NAME``, ``env.NAME``) evaluated, and the environment of its process.
+
+    Raises:
+        ToolError: A variable cannot be passed on.
+        ExpressionError: A name is not known.
+    """
+    names = {"secrets": scope.secrets, "env": scope.env}
+
+    def value(raw: Any) -> Any:
+        if isinstance(raw, Mapping):
+            return {key: value(one) for key, one in raw.items()}
+        if isinstance(raw, list | tuple):
+            return [value(one) for one in raw]
+        if not isinstance(raw, str) or "{{" not in raw:
+            return raw
+        try:
+            return text_of(compile_value(raw).evaluate(names))
+        except ExpressionError as error:
+            raise ExpressionError(f"mcp_servers: {error.message}") from None
+
+    made = {key: value(raw) for key, raw in definition.items()}
+    return made, child_environment(scope, _variables(made.get("env") or {}))
+
+
+def _variables(env: Mapping[str, str | None]) -> dict[str, str]:
+    """Variables with a value, and those of vrooli's own environment that are only named."""
+    import os
+
+    return {
+        name: os.environ[name] if value is None else value
+        for name, value in env.items()
+        if value is not None or name in os.environ
+    }
+
+
+def tools_named(definition: Routine | SwarmDefinition) -> Iterator[str]:
+    """Every name or glob of a tool that a file's steps, agents and event agents say."""
+    actions = [step.action for step in steps_of(definition)] + [agent.action for agent in definition.events]
+    for action in actions:
+        if isinstance(action, ToolCall):
+            yield action.tool
+        elif isinstance(action, Prompt):
+            yield from action.tools
+    if isinstance(definition, SwarmDefinition):
+        for agent in definition.agents:
+            yield from agent.tools
+
+
+# vrooli.lock
+
+
+def read_lock(folder: Path | None) -> Mapping[str, Mapping[str, Any]] | None:
+    """Server → tool → entry; None where there is no ``vrooli.lock``.
+
+    Raises:
+        DefinitionError: It is there and no lock file.
+    """
+    path = folder / LOCK_FILE if folder is not None else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        servers: Mapping[str, Mapping[str, Any]] = data["mcp_servers"]
+        if data["version"] != 1 or not all("digest" in one for tools in servers.values() for one in tools.values()):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        problem = Problem(
+            (), "this is no lock file of this version", "write it with `vrooli tools lock`", file=str(path)
+        )
+        raise DefinitionError([problem]) from None
+    return servers
+
+
+def lock_text(servers: Mapping[str, Mapping[str, Tool]]) -> str:
+    """The text of ``vrooli.lock``: sorted, so that its differences can be read."""
+    entries = {
+        server: {
+            name.removeprefix(f"{server}."): {
+                "description": tool.description,
+                "effects": tool.effects,
+                "schema": dict(tool.schema),
+                "digest": tool.digest,
+            }
+            for name, tool in sorted(tools.items())
+        }
+        for server, tools in sorted(servers.items())
+    }
+    return json.dumps({"version": 1, "mcp_servers": entries}, indent=2, ensure_ascii=False) + "\n"
