@@ -11,7 +11,7 @@ from shapes import SHAPES, Clock, asked, tell
 from vrooli_cli.architecture import ExecutionArchitecture
 from vrooli_cli.journal import open_store
 from vrooli_cli.loading.bundle import load_bundle
-from vrooli_cli.loading.text import Limits
+from vrooli_cli.loading.compose import Limits
 from vrooli_cli.model.run import ResourceAllocation
 
 
@@ -36,7 +36,7 @@ async def run(workload: str, count: int, folder: Path) -> None:
     file.write_text(routine(workload, count))
     async with ExecutionArchitecture(store=open_store(folder / "journal.db")) as architecture:
         clock = Clock()
-        loaded = load_bundle(file, limits=Limits(steps=1_000_000, file_bytes=1 << 30))
+        loaded = load_bundle(file, limits=Limits(file_bytes=1 << 30, nodes=100_000_000))
         load = clock()
         slots = {"sleep": 100, "shell": 8}.get(workload, 8)
         prepared = architecture.prepare(loaded, {}, allocation=ResourceAllocation(max_concurrent_steps=slots))

@@ -180,7 +180,7 @@ async def run_files(
         return result, architecture.event_bus.history()
 
 
-PROHIBITED = {
+PROHIBITED: dict[str, Any] = {
     "structural": {"roles": {"reviewer": {}}, "groups": {"g": {"roles": {"reviewer": {"min": 1, "max": 3}}}}},
     "normative": {"norms": [{"id": "no-write", "role": "reviewer", "type": "prohibition", "actions": ["file_write"]}]},
     "assignments": {"ana": ["reviewer"]},
@@ -207,6 +207,23 @@ async def test_a_prohibition_closes_a_tool_at_the_call_with_agent_role_norm_and_
     assert violation["norm"] == "no-write"
     assert violation["step_id"] == "task:t/w"
     assert not (tmp_path / "out.txt").exists()
+
+
+@pytest.mark.parametrize(("condition", "written"), [("strict", False), ("not strict", True), ("agent == 'ben'", True)])
+async def test_a_prohibition_holds_where_its_condition_does(tmp_path: Path, condition: str, written: bool) -> None:
+    write = {
+        "name": "write",
+        "steps": [{"id": "w", "tool": "file_write", "parameters": {"path": "out.txt", "content": "x"}}],
+    }
+    (norm,) = PROHIBITED["normative"]["norms"]
+    swarm = {
+        "inputs": {"strict": {"default": True}},
+        "agents": [{"id": "ana", "capabilities": ["c"], "routine": "write.yaml"}],
+        "tasks": [{"id": "t", "description": "d", "required_capabilities": ["c"]}],
+        "constraints": {**PROHIBITED, "normative": {"norms": [{**norm, "condition": condition}]}},
+    }
+    result, _ = await run_files(tmp_path, swarm, write=write)
+    assert result.success is written, result.error
 
 
 async def test_a_models_call_against_a_norm_goes_back_to_the_model_and_is_told(tmp_path: Path) -> None:

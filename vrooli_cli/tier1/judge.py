@@ -19,11 +19,19 @@ class NormJudge:
         organisation: The rules.
         plays: Who plays what now; a revision may change it.
         agent: Whose calls are judged.
+        off: The norms whose condition does not hold now.
     """
 
-    def __init__(self, organisation: Organised, plays: Callable[[], Sequence[Play]], agent: str) -> None:
-        self._structure = organisation.structure
+    def __init__(
+        self,
+        organisation: Organised,
+        plays: Callable[[], Sequence[Play]],
+        agent: str,
+        off: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        self._in_force = {frozenset[str](): organisation}
         self._plays = plays
+        self._off = off
         self._agent = agent
         self._rules: dict[str, CompiledRule] = {}
         self._found: dict[str, Violation] = {}
@@ -33,12 +41,21 @@ class NormJudge:
         if action.agent != self._agent:
             return None
         roles = roles_of(self._plays(), self._agent)
-        found = prohibited(self._structure, self._agent, roles, lambda pattern: self._matches(pattern, action))
+        structure = self._organisation().structure
+        found = prohibited(structure, self._agent, roles, lambda pattern: self._matches(pattern, action))
         if found is None:
             return None
         self._found[found.norm] = found
         reason = f"is against a norm: {found.message}"
         return Verdict("deny", f"{_RULE}{found.norm}", f"role {found.role}", reason, "NORM_VIOLATED")
+
+    def _organisation(self) -> Organised:
+        """The rules as far as they hold now."""
+        off = self._off()
+        known = self._in_force.get(off)
+        if known is None:
+            known = self._in_force[off] = self._in_force[frozenset()].without_norms(off)
+        return known
 
     def _matches(self, pattern: str, action: Action) -> bool:
         rule = self._rules.get(pattern)

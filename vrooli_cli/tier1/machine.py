@@ -694,6 +694,9 @@ class SwarmMachine(SwarmState):
                 reason=reason,
             )
         )
+        now_with = {"agent": agent, "reason": reason}
+        update = {part.task.id: now_with}
+        self._emit(e.TeamUpdated(execution_id=self.root_id, assignments=update, reason=reason))
         return True
 
     def _successor(self, part: Part) -> str | None:

@@ -69,6 +69,14 @@ class Organised:
         self.schemes = spec.functional.schemes
         self.graph: SchemeGraph = scheme_graph(self.schemes.values())
 
+    def without_norms(self, ids: Collection[str]) -> Organised:
+        """The same organisation while these norms do not hold."""
+        if not ids:
+            return self
+        normative = self.spec.normative
+        kept = tuple(norm for norm in normative.norms if norm.id not in ids)
+        return Organised(replace(self.spec, normative=replace(normative, norms=kept)))
+
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def without(self, tried: Tried) -> Organised:

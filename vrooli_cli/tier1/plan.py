@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vrooli_cli.errors import DefinitionError, Pointer, Problem, VrooliError, did_you_mean
-from vrooli_cli.language.expressions import Value, compile_value
+from vrooli_cli.language.expressions import Mode, Value, compile_value
 from vrooli_cli.language.values import text_of
 from vrooli_cli.loading.files import shown
 from vrooli_cli.loading.text import read_text
@@ -64,6 +64,7 @@ class SwarmPlan:
         given: The file's tasks; None when there are none.
         task_ids: Every task that the file knows of; None when a model will say.
         organisation: None without constraints.
+        conditions: Prohibition → the expression under which it holds, where the file gives one.
     """
 
     swarm: SwarmDefinition
@@ -81,6 +82,7 @@ class SwarmPlan:
     vars: tuple[tuple[str, Value], ...]
     env: tuple[tuple[str, Value], ...]
     organisation: Organised | None
+    conditions: Mapping[str, Value]
     decomposer: GoalDecomposer
     graph: GraphPlan = field(default_factory=GraphPlan)
 
@@ -282,6 +284,7 @@ class _Compiler:
                 if raw is not None
             ),
             organisation=organisation,
+            conditions=self._conditions(organisation),
             decomposer=GoalDecomposer(swarm.planner),
         )
         for key in self._bundle.routines:
@@ -335,6 +338,17 @@ class _Compiler:
         spec, problems = read_organisation(data, ("constraints",) if wrapped else ())
         self.problems += [document.source.place(one) if document is not None else one for one in problems]
         return None if problems else spec
+
+    def _conditions(self, organisation: Organised | None) -> dict[str, Value]:
+        """The conditions of prohibitions; those of XML files are in another language and hold always."""
+        if organisation is None or self._swarm.constraints is None:
+            return {}
+        at: Pointer = ("constraints", "normative", "norms")
+        return {
+            norm.id: self._value(norm.condition, (*at, n, "condition"), (*ROOTS, "agent"), mode="expression")
+            for n, norm in enumerate(organisation.spec.normative.norms)
+            if norm.type == "prohibition" and norm.condition
+        }
 
     def _known_tasks(self, organisation: Organised | None) -> tuple[str, ...] | None:
         if self._swarm.tasks is not None:
@@ -440,7 +454,7 @@ class _Compiler:
 
     def _told(self, raw: Any, at: Pointer, roots: Sequence[str], *, template: bool = False) -> Value:
         """A text that a model is told: no secret may stand in it."""
-        value = self._value(raw, at, roots, template=template)
+        value = self._value(raw, at, roots, mode="template" if template else "value")
         for ref in value.references:
             name = str(ref.path[1] if ref.path[0] == "inputs" and len(ref.path) > 1 else ref.path[0])
             declared = self._swarm.inputs.get(name)
@@ -449,9 +463,8 @@ class _Compiler:
                 self._problem(at, f"the secret {ref.path[-1]!r} would stand in a prompt", hint)
         return value
 
-    def _value(self, raw: Any, at: Pointer, roots: Sequence[str], *, template: bool = False) -> Value:
+    def _value(self, raw: Any, at: Pointer, roots: Sequence[str], *, mode: Mode = "value") -> Value:
         problems: list[Problem] = []
-        mode: Any = "template" if template else "value"
         value = compile_value(raw, pointer=at, problems=problems, dashed=self._dashed, mode=mode)
         self.problems += [replace(problem, file=self._swarm.key) for problem in problems]
         for ref in value.references:

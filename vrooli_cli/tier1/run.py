@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from vrooli_cli.bus import Channel
-from vrooli_cli.errors import StoreError, VrooliError
+from vrooli_cli.errors import ExpressionError, StoreError, VrooliError
 from vrooli_cli.ledger import Account
 from vrooli_cli.model.events import Event, EventMetadata
 from vrooli_cli.model.routine import Limits
@@ -358,7 +359,8 @@ class SwarmShell:
         gate, emit = scope.gate, scope.emit
         organisation = self.machine.plan.organisation
         if organisation is not None:
-            judge = NormJudge(organisation, lambda: self.machine.plays, agent.id)
+            off = partial(self._norms_off, agent.id)
+            judge = NormJudge(organisation, lambda: self.machine.plays, agent.id, off)
             gate, emit = gate.with_judges(judge), judge.telling(emit, part.task.id)
         memory = scope.memory
         if agent.limits.max_memory_mb is not None:
@@ -373,6 +375,17 @@ class SwarmShell:
             tools=scope.tools.overlay(self._tools(board)),
             agent=agent.id,
         )
+
+    def _norms_off(self, agent: str) -> frozenset[str]:
+        """The prohibitions whose condition is false now; one that cannot be evaluated holds."""
+        off = set()
+        for norm, condition in self.machine.plan.conditions.items():
+            try:
+                if condition.evaluate(self.machine.names(agent=agent)) in (False, None):
+                    off.add(norm)
+            except ExpressionError:
+                continue
+        return frozenset(off)
 
     def _tools(self, board: AgentBoard) -> list[Any]:
         known = self._scope.tools

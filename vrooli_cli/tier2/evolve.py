@@ -119,6 +119,8 @@ class RunState:
         self.live = False
         #: Attempts already made at an address by a frame that a retry has replaced: numbers are never used twice.
         self.spent: dict[str, int] = {}
+        #: Address → digest of what a person has said yes to: asked again only when the parameters differ.
+        self.grants: dict[str, str] = {}
         #: Results of ``once`` steps in such a frame; they are not repeated.
         self.kept: dict[str, Any] = {}
         self._environ = environ or {}
@@ -557,7 +559,8 @@ class RunState:
         self._see_batch(node)
 
     def _approval_granted(self, node: Node, event: e.ApprovalGranted, now: int) -> None:
-        node.approved = event.digest or ""
+        if event.digest:
+            self.grants[node.address] = event.digest
         self._answered(node)
 
     def _approval_denied(self, node: Node, event: e.ApprovalDenied, now: int) -> None:
@@ -635,11 +638,11 @@ class RunState:
         if status in TERMINAL:
             node.first = node.attempt
         self.suspended.pop(node.address, None)
-        approved, turn, previous, unknown = node.approved, node.turn, node.previous, node.unknown
+        turn, previous, unknown = node.turn, node.previous, node.unknown
         node.clear()
         if after_reset and status in TERMINAL:
             return
-        node.approved, node.turn, node.previous, node.unknown = approved, turn, previous, unknown
+        node.turn, node.previous, node.unknown = turn, previous, unknown
         if loop is not None:
             self._reset_loop(node, loop)
         elif inside is not None:

@@ -769,7 +769,7 @@ class RunMachine(RunState):
             except (ExpressionError, InputError) as error:
                 self._attempt_failed(node, self._expression_failed(node, "parameters", error))
                 return
-            if node.approved is None or (node.approved and node.approved != digest):
+            if self.grants.get(node.address) != digest:
                 self._ask(node, prompt, digest, None)
                 return
         self._attempt(node)

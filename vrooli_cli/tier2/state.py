@@ -120,7 +120,6 @@ class Node:
 
     __slots__ = (
         "address",
-        "approved",
         "asking",
         "attempt",
         "calling",
@@ -187,7 +186,6 @@ class Node:
         self.loop: Loop | None = None
         self.inside: Frame | None = None
         self.continued = self.reused = self.asking = False
-        self.approved: str | None = None
         self.deadline: int | None = None
 
     @property

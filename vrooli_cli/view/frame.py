@@ -217,9 +217,17 @@ def _columns(screen: Screen, width: int) -> _Columns:
     rest = max(width - fixed, 4)
     longest = max((cells(row.name) + 2 * row.depth for row in rows), default=4)
     longest = max(longest, 12)  # so that short names that come and go do not move the columns beside them
-    name = min(longest, max(rest * 9 // 20, 8), rest)
+    beside = max((_wished(row) for row in rows), default=0)
+    name = min(longest, max(rest * 9 // 20, rest - 2 - max(beside, 14), 8), rest)
     label = rest - name - 2
     return _Columns(gutter, name, strategy, label if label >= 8 else 0, tries, time, credits)
+
+
+def _wished(row: Row) -> int:
+    """Cells that a row would fill beside its name; a loop's bar can be short."""
+    if row.composite and (row.total or row.done or row.failed):
+        return 20 + (cells(row.note) + 3 if row.note else 0)
+    return cells(row.label) + (cells(row.note) + 3 if row.note else 0)
 
 
 def _body(screen: Screen, width: int, look: Look) -> list[Line]:

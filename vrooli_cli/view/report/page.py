@@ -26,6 +26,7 @@ DETAILS_BYTES: Final = 400_000
 PROMPTS_BYTES: Final = 250_000
 MOST_EVENTS: Final = 4_000
 MOST_STEPS: Final = 3_000
+_UNSAID = frozenset({"step_id", "resources_used", "success", "inputs", "messages", "steps", "started_ns", "routine"})
 _NOISE = ("tier3/ledger/", "tier2/batch/")
 
 Wire = Mapping[str, Any]
@@ -205,6 +206,7 @@ def _result(history: RunHistory) -> Markup:
 
 def _value(value: object) -> Markup:
     shown = value if isinstance(value, str) else _json(value)
+    shown = shown.rstrip("\n")
     cut = shown[:20_000] + (f"\n… {len(shown):,} characters" if len(shown) > 20_000 else "")
     return tag("pre", lines(cut), tabindex=0) if "\n" in cut or len(cut) > 120 else tag("code", cut)
 
@@ -376,7 +378,7 @@ def _step_row(step: StepHistory, *, paid: bool) -> Markup:
         tag("td", step.address, cls="mono"),
         tag("td", f"{SIGNS.get(step.status, '')} {step.status}{again}", cls=f"nowrap {step.status}"),
         tag("td", what),
-        tag("td", str(step.attempts or ""), cls="n wide"),
+        tag("td", str(step.attempts) if step.attempts > 1 else "", cls="n wide"),
         tag("td", duration(step.duration_ms) if step.began_ns else "", cls="n"),
         tag("td", f"{step.credits:,}" if step.credits else "", cls="n") if paid else "",
         tag("td", text(why, 300), cls="wide"),
@@ -536,27 +538,20 @@ def _events() -> Markup:
 
 def _event_rows(history: RunHistory, events: Iterable[Wire]) -> list[list[Any]]:
     """Number, time since the start, type, step and a few words of each event; of very many the first and the last."""
-    rows: list[list[Any]] = []
-    for event in events:
-        if event["type"].startswith(_NOISE):
-            continue
-        payload = event["payload"]
-        at = datetime.fromisoformat(event["timestamp"]).timestamp() - history.began_ns / 1e9
-        words = line(_words(payload), 160)
-        rows.append(
-            [
-                event["seq"],
-                f"{max(0.0, at):.3f}",
-                line(event["type"], 80),
-                line(payload.get("step_id") or "", 200),
-                words,
-            ]
-        )
-    if len(rows) <= MOST_EVENTS:
-        return rows
-    half = MOST_EVENTS // 2
-    kept = [row for row in rows[half:-half] if row[2].endswith(("failed", "denied", "exhausted"))][:MOST_EVENTS]
-    return [*rows[:half], *kept, *rows[-half:]]
+    told = [event for event in events if not event["type"].startswith(_NOISE)]
+    if len(told) > MOST_EVENTS:
+        half = MOST_EVENTS // 2
+        bad = [event for event in told[half:-half] if event["type"].endswith(("failed", "denied", "exhausted"))]
+        told = [*told[:half], *bad[:MOST_EVENTS], *told[-half:]]
+    began = history.began_ns / 1e9
+    return [_event_row(event, began) for event in told]
+
+
+def _event_row(event: Wire, began: float) -> list[Any]:
+    payload = event["payload"]
+    at = max(0.0, datetime.fromisoformat(event["timestamp"]).timestamp() - began)
+    step = line(payload.get("step_id") or "", 200)
+    return [event["seq"], f"{at:.3f}", line(event["type"], 80), step, line(_words(payload), 160)]
 
 
 def _words(payload: Wire) -> str:
@@ -565,7 +560,7 @@ def _words(payload: Wire) -> str:
         return f"{error.get('code')}: {error.get('message')}"
     told = []
     for name, value in payload.items():
-        if name in ("step_id", "resources_used", "success", "attempt", "inputs", "messages", "steps"):
+        if name in _UNSAID or (name == "attempt" and value == 1):
             continue
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             told.append(f"{name} {value}" if name not in ("reason", "text", "prompt") else str(value))

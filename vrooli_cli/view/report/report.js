@@ -13,7 +13,6 @@
 
   // One step, in a dialog.
   const panel = $("step"), body = $("step-body");
-  let origin = null;
   const choose = (address) => {
     for (const node of document.querySelectorAll(".chosen")) node.classList.remove("chosen");
     for (const node of document.querySelectorAll("[data-step]"))
@@ -22,7 +21,6 @@
   const open = (address) => {
     const step = steps.get(address);
     if (!step) return;
-    origin = document.activeElement;
     choose(address);
     $("step-name").textContent = address;
     body.replaceChildren();
@@ -36,7 +34,6 @@
     panel.showModal();
   };
   const close = () => panel.close();
-  panel.addEventListener("close", () => { if (origin && origin.focus) origin.focus(); });
   panel.addEventListener("click", (event) => { if (event.target === panel) close(); });
   $("close").addEventListener("click", close);
   const chosen = (event) => {
@@ -82,7 +79,7 @@
       if (found > limit) continue;
       const row = make("tr");
       if (steps.has(step)) { row.dataset.step = step; row.tabIndex = 0; }
-      row.append(make("td", seq, "n"), make("td", at, "n"), make("td", type, "mono"), make("td", step, "mono"), make("td", detail));
+      row.append(make("td", seq, "n"), make("td", at, "n"), make("td", type, "mono nowrap"), make("td", step, "mono"), make("td", detail));
       list.append(row);
     }
     $("events-shown").textContent = Math.min(found, limit) + " of " + found;

@@ -1,0 +1,139 @@
+"""What an endpoint can do wrong, as somebody at the command line sees it: a code, one line, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.ai.server import Answer, Behaviour, good, refuse
+from tests.ai_cli.desk import PRICE, Desk, paid, serving
+
+SOON = {"retry-after-ms": "10"}
+
+
+async def cut(answer: Answer) -> None:
+    """Breaks the connection in the middle of the answer."""
+    await answer.begin()
+    await answer.chunk({"content": "Hel"})
+
+
+async def malformed(answer: Answer) -> None:
+    """Sends a chunk that is no JSON."""
+    await answer.begin()
+    await answer.raw(b'data: {"id": oops\n\n')
+
+
+async def too_short(answer: Answer) -> None:
+    """Stops at the bound of the answer."""
+    await answer.begin()
+    await answer.chunk({"content": "Hel"})
+    await answer.chunk({}, "length")
+    await answer.end()
+
+
+async def filtered(answer: Answer) -> None:
+    """Stops for the content filter."""
+    await answer.begin()
+    await answer.chunk({}, "content_filter")
+    await answer.end()
+
+
+async def never(answer: Answer) -> None:
+    """Does not begin to answer."""
+    await asyncio.sleep(30)
+
+
+FAULTS: dict[str, tuple[Behaviour, str, str, int]] = {
+    "storm": (refuse(429, "slow down", SOON), "AI_RATE_LIMITED", "takes no more requests now (429: slow down)", 6),
+    "overloaded": (refuse(529, "busy", SOON), "AI_RATE_LIMITED", "failed (529: busy)", 6),
+    "broken": (refuse(500, "oops\n\x1b[31mred", SOON), "AI_UNAVAILABLE", "failed (500: oops", 6),
+    "later": (refuse(429, "tomorrow", {"retry-after": "86400"}), "AI_RATE_LIMITED", "429: tomorrow", 1),
+    "quota": (refuse(429, "pay first", code="insufficient_quota"), "AI_UNAVAILABLE", "429: pay first", 1),
+    "key": (refuse(401, "Incorrect API key: sk-test-1234"), "AI_UNAVAILABLE", "refused the key in FAULTS_KEY", 1),
+    "unknown": (refuse(404, "no such model"), "AI_UNAVAILABLE", "knows no model 'm'", 1),
+    "context": (refuse(400, "maximum context length is 8192"), "AI_UNAVAILABLE", "maximum context length is 8192", 1),
+    "cut": (cut, "AI_UNAVAILABLE", "broke off before its end", 1),
+    "malformed": (malformed, "AI_UNAVAILABLE", "sent something that is no chunk of an answer", 6),
+    "length": (too_short, "AI_OUTPUT_INVALID", "was cut at 4096 tokens; raise max_tokens", 1),
+    "filter": (filtered, "AI_REFUSED", "the content filter of filter stopped the answer", 1),
+    "slow": (never, "STEP_TIMEOUT", "took longer than its time-out of 0.3 s", 1),
+}
+
+
+async def by_path(answer: Answer) -> None:
+    """Does what the address says."""
+    await FAULTS[answer.request.path.split("/")[2]][0](answer)
+
+
+def test_every_fault_of_an_endpoint_is_a_code_and_one_line_after_bounded_tries(desk: Desk) -> None:
+    with serving(by_path) as server:
+        models = {
+            name: {"model": "m", "base_url": f"{server.url}/{name}", "price": PRICE, "api_key_env": "FAULTS_KEY"}
+            for name in FAULTS
+        }
+        steps: list[dict[str, Any]] = [
+            {"id": name, "prompt": "Hello", "model": name, "on_error": "continue"} for name in FAULTS
+        ]
+        steps[-1]["timeout"] = "300ms"
+        file = desk.write(steps, models=models, allocation={"max_concurrent_steps": 20})
+        done = desk.vrooli("run", file, "--json", FAULTS_KEY="sk-test-1234")
+        asked = [request.path.split("/")[2] for request in server.requests]
+    assert done.code == 0, done.err
+    for name, (_, code, words, tries) in FAULTS.items():
+        error = done.json["steps"][name]["error"]
+        assert (name, error["code"]) == (name, code)
+        assert words in error["message"]
+        assert "\n" not in error["message"]
+        assert (name, asked.count(name)) == (name, tries)
+    assert "sk-test-1234" not in done.out + done.err
+    assert "\x1b" not in done.out + done.err
+    books = paid(server)
+    assert done.credits >= books > 0
+
+
+def test_no_key_is_exit_6_and_one_line_before_any_step(desk: Desk) -> None:
+    write = {"id": "mark", "tool": "file_write", "parameters": {"path": "mark", "content": "x"}}
+    file = desk.write([write, {"id": "a", "prompt": "Hello", "depends_on": ["mark"]}])
+    done = desk.vrooli("run", file, "--json")
+    assert done.code == 6
+    assert done.json["error"]["code"] == "AI_UNAVAILABLE"
+    assert done.err.splitlines() == [
+        "vrooli: no key for the model gpt-4o-mini: set OPENAI_API_KEY, or replay a recording with --replay FILE"
+    ]
+    assert not (desk.folder / "mark").exists()
+
+
+@pytest.mark.parametrize(("words", "code"), [(("--timeout", "1s"), 124), ((), 6)])
+def test_what_ends_a_run_is_its_exit_code_and_one_line(words: tuple[str, ...], code: int, desk: Desk) -> None:
+    with serving(never if code == 124 else refuse(404, "no such model")) as server:
+        done = desk.vrooli("run", desk.write([{"id": "a", "prompt": "Hello"}], server.url), *words, "-q")
+    assert done.code == code
+    assert [line for line in done.err.splitlines() if line.startswith("vrooli: ")] == done.err.splitlines()[:1]
+
+
+def test_the_fallback_list_is_followed_and_told(desk: Desk) -> None:
+    with serving(refuse(404, "gone")) as dead, serving(good("Hi", given=7, made=3)) as alive:
+        models = {
+            "first": {"model": "m", "base_url": dead.url, "price": PRICE, "fallback": ["second"]},
+            "second": {"model": "n", "base_url": alive.url, "price": PRICE},
+        }
+        file = desk.write([{"id": "a", "prompt": "Hello", "model": "first"}], models=models)
+        done = desk.vrooli("run", file, "--json", "--events", "events.ndjson")
+    assert (done.code, done.json["result"], done.credits) == (0, {"a": "Hi"}, 13)
+    told = [one["payload"] for one in desk.events() if one["type"] == "tier3/ai/fallback"]
+    assert [(one["model"], one["to_model"]) for one in told] == [("first", "second")]
+
+
+def test_a_broken_stream_is_not_repeated_behind_the_back_of_who_saw_it_begin(desk: Desk) -> None:
+    """A step with `retry` runs again whole, and says so."""
+    with serving(cut, good("Hello")) as server:
+        retry = {"max_attempts": 2, "delay": 0, "on": ["AI_UNAVAILABLE"]}
+        file = desk.write([{"id": "a", "prompt": "Hello", "retry": retry}], server.url)
+        done = desk.vrooli("run", file, "--json", "--events", "events.ndjson")
+    assert (done.code, done.json["result"], len(server.requests)) == (0, {"a": "Hello"}, 2)
+    assert [one["type"] for one in desk.events()].count("tier2/step/retrying") == 1
+    lost = [one["payload"] for one in desk.events() if one["type"] == "tier3/ledger/settled" and one["payload"]["estimated"]]
+    assert len(lost) == 1
+    assert done.credits == paid(server) + int(lost[0]["credits"])

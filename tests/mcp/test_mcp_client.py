@@ -1,0 +1,250 @@
+"""MCP servers as tools, against real servers that are written with the SDK: over stdio, and HTTP on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+
+from vrooli_cli import ExecutionArchitecture, ScriptedAI
+from vrooli_cli.errors import DefinitionError
+from vrooli_cli.loading.bundle import load_bundle
+from vrooli_cli.loading.project import Project
+from vrooli_cli.loading.write import plain_yaml
+from vrooli_cli.model.run import ExecutionResult
+from vrooli_cli.tier3.mcp import LOCK_FILE, lock_text
+from vrooli_cli.tier3.mcp.server import McpServer
+
+SERVER = str(Path(__file__).with_name("server_of_tests.py"))
+
+
+def stdio(*words: str, **more: Any) -> dict[str, Any]:
+    """A server as a file defines it."""
+    return {"command": sys.executable, "args": [SERVER, *(words or ("stdio",))], **more}
+
+
+async def run(folder: Path, steps: list[dict[str, Any]], *, ai: Any = None, **servers: Any) -> ExecutionResult:
+    """A routine of these steps with these servers; no process of it is left, however it ends."""
+    path = folder / "r.yaml"
+    path.write_text(plain_yaml({"mcp_servers": servers, "steps": steps}))
+    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    async with ExecutionArchitecture(ai=ai, project=Project(root=folder)) as architecture:
+        result = await architecture.prepare(load_bundle(path), {}).run()
+        assert {one.pid for one in psutil.Process().children(recursive=True)} <= before
+    return result
+
+
+def error_of(result: ExecutionResult) -> str:
+    """The message of a failed run."""
+    assert result.error is not None
+    assert "\n" not in result.error.message
+    return result.error.message
+
+
+async def test_results_are_structured_content_or_one_text_or_blocks(tmp_path: Path) -> None:
+    steps = [
+        {"id": "add", "tool": "a.add", "parameters": {"a": 2, "b": 3}},
+        {"id": "weather", "tool": "a.weather", "parameters": {"city": "Rome"}},
+        {"id": "say", "tool": "a.say", "parameters": {"text": "hello"}},
+        {"id": "picture", "tool": "a.picture"},
+        {"id": "other", "tool": "b.say", "parameters": {"text": "the same name on another server"}},
+    ]
+    result = await run(tmp_path, steps, a=stdio("noisy"), b=stdio())
+    assert result.result == {
+        "add": {"result": 5},
+        "weather": {"city": "Rome", "degrees": 21.5},
+        "say": "hello",
+        "picture": [
+            {"type": "text", "text": "a dot"},
+            {"type": "image", "data": "AAAA", "mimeType": "image/png"},
+        ],
+        "other": "the same name on another server",
+    }
+
+
+async def test_a_server_is_started_once_a_run_and_only_when_a_step_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [{"id": f"s{n}", "tool": "a.say", "parameters": {"text": str(n)}} for n in range(5)]
+    files = {name: str(tmp_path / name) for name in ("a", "b")}
+    result = await run(tmp_path, steps, a=stdio(env={"PIDFILE": files["a"]}), b=stdio(env={"PIDFILE": files["b"]}))
+    assert result.success
+    assert len((tmp_path / "a").read_text().split()) == 1
+    assert not (tmp_path / "b").exists()
+
+
+async def test_the_environment_of_a_server_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "x")
+    steps = [{"id": "e", "tool": "a.environment"}]
+    result = await run(tmp_path, steps, a=stdio(env={"GIVEN": "1"}))
+    assert set(result.result["e"].split()) <= {"PATH", "HOME", "LANG", "TMPDIR", "GIVEN", "LC_CTYPE"}
+
+
+async def test_the_schema_of_the_server_validates_the_call(tmp_path: Path) -> None:
+    result = await run(tmp_path, [{"id": "s", "tool": "a.add", "parameters": {"a": "two"}}], a=stdio())
+    assert error_of(result) == "a.add: a: must be an integer, not text"
+    result = await run(tmp_path, [{"id": "s", "tool": "a.ad", "parameters": {}}], a=stdio())
+    assert error_of(result) == "the MCP server 'a' has no tool 'a.ad'; did you mean 'a.add'?"
+
+
+async def test_an_error_result_is_a_failure(tmp_path: Path) -> None:
+    result = await run(tmp_path, [{"id": "s", "tool": "a.broken"}], a=stdio())
+    assert error_of(result).startswith("a.broken: ")
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ({"command": "surely-not-installed"}, "there is no program 'surely-not-installed'; install it, or check"),
+        (stdio("early"), "the MCP server 'a' ended with 1 before it answered: no licence key was found"),
+        (stdio("silent", timeout="500ms"), "the MCP server 'a' did not answer within 0.5 s"),
+        ({"command": "cat", "timeout": "500ms"}, "the MCP server 'a'"),
+        ({"url": "http://127.0.0.1:9/mcp"}, "the MCP server 'a'"),
+    ],
+)
+async def test_a_server_that_cannot_be_used_is_one_line(
+    definition: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    result = await run(tmp_path, [{"id": "s", "tool": "a.say", "parameters": {"text": "x"}}], a=definition)
+    assert message in error_of(result)
+
+
+async def test_a_server_that_dies_in_a_call_is_told_and_started_again(tmp_path: Path) -> None:
+    steps = [
+        {"id": "die", "tool": "a.die", "on_error": {"recover": "{{ error.message }}"}},
+        {"id": "say", "tool": "a.say", "parameters": {"text": "again"}, "depends_on": ["die"]},
+    ]
+    result = await run(tmp_path, steps, a=stdio())
+    assert result.result == {"say": "again"}
+    assert result.steps["die"].result == "the MCP server 'a' ended with 7 in the middle of a call: the last words"
+
+
+async def test_a_time_out_and_a_cancel_reach_the_server(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    steps = [{"id": "s", "tool": "a.slow", "parameters": {"mark": str(mark)}, "timeout": "3s"}]
+    result = await run(tmp_path, steps, a=stdio())
+    assert result.error is not None
+    assert result.error.code == "STEP_TIMEOUT"
+    assert mark.read_text() == "cancelled"
+
+
+async def test_a_model_is_offered_the_real_schemas_and_its_call_is_asked_for(tmp_path: Path) -> None:
+    call = {"tool_calls": [{"name": "a.add", "arguments": {"a": 1, "b": 2}}]}
+    ai = ScriptedAI([call, "three"])
+    steps = [{"id": "ask", "prompt": "Add", "tools": ["a.*"], "policy": None}]
+    del steps[0]["policy"]
+    result = await run(tmp_path, steps, ai=ai, a=stdio())
+    assert result.result == {"ask": "three"}
+    offered = {offer.name: offer for offer in ai.requests[0].tools}
+    assert offered["a.add"].parameters["properties"]["a"]["type"] == "integer"
+    assert "a.say" in offered
+
+
+@pytest.fixture
+def http() -> Iterator[str]:
+    """The same server over streamable HTTP."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    process = subprocess.Popen([sys.executable, SERVER, "http", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with socket.socket() as one:
+                if one.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            process.poll()
+            import time
+
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_a_server_over_http_works_alike(http: str, tmp_path: Path) -> None:
+    steps = [
+        {"id": "add", "tool": "web.add", "parameters": {"a": 4}},
+        {"id": "say", "tool": "web.say", "parameters": {"text": "hello"}},
+    ]
+    result = await run(tmp_path, steps, web={"url": http, "headers": {"x-test": "1"}})
+    assert result.result == {"add": {"result": 5}, "say": "hello"}
+
+
+async def test_a_locked_tool_that_changed_is_refused_and_its_schema_is_known_before(tmp_path: Path) -> None:
+    server = McpServer("a", stdio(), dict(os.environ))
+    tools = await server.tools()
+    await server.aclose()
+    assert (tools["a.add"].effects, tools["a.weather"].effects, tools["a.say"].effects) == (
+        "none",
+        "idempotent",
+        "once",
+    )
+    (tmp_path / LOCK_FILE).write_text(lock_text({"a": tools}))
+    steps = [{"id": "s", "tool": "a.add", "parameters": {"a": 1}}]
+    assert (await run(tmp_path, steps, a=stdio())).result == {"s": {"result": 2}}
+    changed = await run(tmp_path, steps, a=stdio("changed"))
+    assert changed.error is not None
+    assert changed.error.code == "PERMISSION_DENIED"
+    assert "a.add changed since `vrooli tools lock`" in error_of(changed)
+    with pytest.raises(DefinitionError, match="has no parameter 'c'"):
+        await run(tmp_path, [{"id": "s", "tool": "a.add", "parameters": {"a": 1, "c": 1}}], a=stdio())
+    with pytest.raises(DefinitionError, match="did you mean 'a.add'"):
+        await run(tmp_path, [{"id": "s", "tool": "a.ad", "parameters": {"a": 1}}], a=stdio())
+    (tmp_path / LOCK_FILE).write_text("{}")
+    with pytest.raises(DefinitionError, match="no lock file"):
+        await run(tmp_path, steps, a=stdio())
+
+
+async def test_two_definitions_of_one_name_are_told(tmp_path: Path) -> None:
+    child = {"mcp_servers": {"a": {"command": "other"}}, "steps": [{"id": "x", "tool": "a.say", "parameters": {}}]}
+    (tmp_path / "child.yaml").write_text(plain_yaml(child))
+    with pytest.raises(DefinitionError, match="defined in two ways"):
+        await run(tmp_path, [{"id": "c", "routine": "child.yaml"}], a=stdio())
+
+
+async def test_servers_end_when_the_run_is_cancelled(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    path = tmp_path / "r.yaml"
+    steps = [{"id": "s", "tool": "a.slow", "parameters": {"mark": str(mark)}}]
+    path.write_text(plain_yaml({"mcp_servers": {"a": stdio()}, "steps": steps}))
+    async with ExecutionArchitecture() as architecture:
+        prepared = architecture.prepare(load_bundle(path), {})
+        running = asyncio.create_task(prepared.run())
+        while not mark.exists():
+            await asyncio.sleep(0.02)
+        prepared.cancel()
+        result = await running
+    assert result.status == "cancelled"
+    assert mark.read_text() == "cancelled"
+    assert not [one for one in psutil.Process().children(recursive=True) if SERVER in " ".join(one.cmdline())]
+
+
+def test_killing_the_command_leaves_no_server(tmp_path: Path) -> None:
+    mark, pids = tmp_path / "mark", tmp_path / "pids"
+    server = stdio(env={"PIDFILE": str(pids)})
+    steps = [{"id": "s", "tool": "a.slow", "parameters": {"mark": str(mark)}}]
+    (tmp_path / "r.yaml").write_text(plain_yaml({"mcp_servers": {"a": server}, "steps": steps}))
+    vrooli = str(Path(sys.executable).with_name("vrooli"))
+    process = subprocess.Popen([vrooli, "run", "r.yaml", "--no-store"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    import time
+
+    for _ in range(400):
+        if mark.exists():
+            break
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(15) == 143
+    assert not [pid for pid in map(int, pids.read_text().split()) if psutil.pid_exists(pid)]
+    assert json.loads(json.dumps(mark.read_text())) == "cancelled"

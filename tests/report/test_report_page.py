@@ -1,0 +1,149 @@
+"""The report's text: nothing of others' words becomes markup, nothing is fetched, it stays small."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.report.made import plan_of, run_of, step
+from vrooli_cli.model import events as e
+from vrooli_cli.view.report import report_page
+from vrooli_cli.view.report.layout import lay_out
+from vrooli_cli.view.report.timeline import Axis, critical_path
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`<!--\x1b[2J\u202e\x00\ud800"
+
+
+class Read(HTMLParser):
+    """What a browser would make of the page, as far as the standard library can say."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.data = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "input", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("br", "input"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script" and self.tags[-1][1].get("id") == "data":
+            self.data += data
+        self.words.append(data)
+
+
+def hostile() -> tuple[Any, list[dict[str, Any]]]:
+    error = {"code": EVIL, "message": EVIL, "step": EVIL, "context": {EVIL: EVIL, "stderr": EVIL + "\n" + EVIL}}
+    facts = [*step("ok", 0, 5, result={EVIL: EVIL}), *step(EVIL, 5, 5, error=error)]
+    common: dict[str, Any] = {"execution_id": "r", "step_id": "ok", "attempt": 1, "model": EVIL}
+    facts += [
+        (3, e.AIRequested(messages=[{"role": EVIL, "content": EVIL}], **common)),
+        (4, e.AIResponded(duration_ms=1, text=EVIL, tool_calls=[EVIL], credits=3, usage={EVIL: 2}, **common)),
+        (4, e.StepSkipped(execution_id="r", step_id="s" + EVIL, reason=EVIL)),
+    ]
+    history, lines = run_of(facts, error=error, name=EVIL)
+    return history, lines
+
+
+def test_others_words_are_never_markup() -> None:
+    history, lines = hostile()
+    page = report_page(history, plan_of({"ok": (), EVIL: ("ok",)}), lines)
+    page.encode("utf-8")
+    read = Read(page)
+    assert not read.open
+    scripts = [attrs for tag, attrs in read.tags if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    assert not [tag for tag, _ in read.tags if tag in ("img", "iframe", "object", "link", "base")]
+    assert not [name for _, attrs in read.tags for name in attrs if name.startswith("on")]
+    data = json.loads(read.data)
+    assert {"steps", "events"} == data.keys()
+    assert all("<" not in line for line in read.data.splitlines())
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", page)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_at_all_is_only_text(text: str) -> None:
+    history, lines = run_of(step("a", 0, 1, result=text), result={"x": text}, name=text)
+    read = Read(report_page(history, None, lines))
+    assert not read.open
+    assert len([tag for tag, _ in read.tags if tag == "script"]) == 2
+
+
+def test_the_page_asks_the_network_for_nothing_and_allows_one_script() -> None:
+    history, lines = hostile()
+    page = report_page(history, None, lines)
+    assert not re.search(r"(?:src|href)=\"(?!#)", page)
+    assert "url(" not in page
+    assert "@import" not in page
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1]
+    assert "script-src 'sha256-" in policy[1]
+    assert "unsafe-eval" not in policy[1]
+
+
+def test_the_failure_stands_first() -> None:
+    error = {"code": "TOOL_FAILED", "message": "exited with 3", "step": "b", "context": {"exit_code": 3}}
+    history, lines = run_of([*step("a", 0, 5), *step("b", 5, 5, error=error)], error=error)
+    page = report_page(history, plan_of({"a": (), "b": ("a",)}), lines)
+    sections = re.findall(r'<section id="(\w+)"', page)
+    assert sections == ["failure", "graph", "timeline", "steps", "events"]
+    assert "exited with 3" in page[: page.index('id="graph"')]
+
+
+def test_three_hundred_steps_with_much_to_say_stay_under_a_megabyte() -> None:
+    names = [f"step-{n}" for n in range(300)]
+    facts = [fact for n, name in enumerate(names) for fact in step(name, n, 3, result={"stdout": "x" * 60_000})]
+    history, lines = run_of(facts)
+    parents = {name: (names[n - 7],) if n > 6 else () for n, name in enumerate(names)}
+    page = report_page(history, plan_of(parents), lines)
+    assert len(page.encode()) < 1_000_000
+
+
+@pytest.mark.parametrize("count", [0, 1, 3_500])
+def test_a_run_of_any_size_has_a_report(count: int) -> None:
+    facts = [fact for n in range(count) for fact in step(f"s{n}", n, 2)]
+    history, lines = run_of(facts)
+    page = report_page(history, plan_of({f"s{n}": () for n in range(count)}), lines)
+    assert len(page.encode()) < 8_000_000
+
+
+def test_the_critical_path_follows_the_parent_that_ended_last() -> None:
+    facts = [*step("a", 0, 10), *step("b", 0, 50), *step("c", 50, 5), *step("d", 10, 5)]
+    history, _ = run_of(facts)
+    plan = plan_of({"a": (), "b": (), "c": ("a", "b"), "d": ("a",)})
+    assert critical_path(history, plan) == ["b", "c"]
+
+
+def test_time_between_two_lives_takes_no_room() -> None:
+    axis = Axis([[0, 100], [1_000_000, 1_000_100]])
+    assert axis.at(0) == 0
+    assert axis.at(100) < axis.at(1_000_000) < 0.55
+    assert axis.at(1_000_100) == pytest.approx(1.0, abs=0.02)
+    assert axis.ticks()[0] == 0
+
+
+def test_every_node_has_its_own_place_and_edges_run_forward() -> None:
+    layers = [["a", "b"], ["c"], ["d", "e", "f"]]
+    edges = [("a", "c"), ("a", "f"), ("c", "d"), ("b", "e"), ("f", "a"), ("x", "d")]
+    layout = lay_out(layers, edges)
+    assert len(set(layout.places.values())) == 6
+    assert set(layout.ways) == {("a", "c"), ("a", "f"), ("c", "d"), ("b", "e")}
+    for way in layout.ways.values():
+        columns = [place[0] for place in way]
+        assert columns == list(range(columns[0], columns[-1] + 1))
