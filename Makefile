@@ -42,5 +42,8 @@ types: $(VENV)/.dev ## mypy, strict
 floors: $(VENV)/.dev ## no module imports upward
 	$(BIN)/lint-imports
 
+bench: $(VENV)/.run ## vrooli beside its peers and the floor, some 40 minutes; writes docs/benchmarks.md
+	$(BIN)/python tests/bench/bench.py --out docs/benchmarks.md
+
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

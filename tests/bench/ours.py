@@ -21,7 +21,7 @@ def routine(workload: str, count: int) -> str:
     if workload == "sleep":
         lines += ["  - id: s", f"    for_each: {{ items: '{{{{ range({count}) | list }}}}' }}", "    wait: 50ms"]
     elif workload == "shell":
-        lines += [line for i in range(count) for line in (f"  - id: s{i}", "    run: 'true'")]
+        lines += [f"  - {{ id: s{i}, tool: shell, parameters: {{ command: 'true' }} }}" for i in range(count)]
     else:
         for name, parents in SHAPES[workload](count):
             lines += [f"  - id: {name}", "    tool: echo", "    parameters: { message: 1 }"]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.cli.conftest import ECHO, Call, Write
+from vrooli_cli.cli.output import as_json, cut
 
 FAIL = {"id": "bad", "tool": "fail", "parameters": {"message": "nope"}}
 
@@ -188,11 +192,34 @@ def test_a_secret_is_on_neither_stream_in_any_format(write: Write, call: Call, f
 def test_a_large_step_result_is_cut_and_says_so(write: Write, call: Call) -> None:
     steps = [
         {**ECHO, "parameters": {"message": "x" * 70_000}},
-        {**ECHO, "id": "b", "parameters": {"message": ["x" * 70_000]}},
+        {**ECHO, "id": "b", "parameters": {"message": ["x" * 70_000, "y"]}},
+        {
+            "id": "c",
+            "tool": "shell",
+            "parameters": {"command": "head -c 80000 /dev/zero | tr '\\0' x; exit 3", "ok_codes": 3},
+        },
     ]
     shown = call("run", write("r.yaml", steps), "--json", "-q").json["steps"]
     assert shown["a"]["truncated"] is True and len(shown["a"]["result"]) == 65_536
-    assert shown["b"]["truncated"] is True and shown["b"]["result"] is None
+    assert shown["b"]["truncated"] is True and shown["b"]["result"] == ["x" * 65_536]
+    whole = shown["c"]["result"]
+    assert shown["c"]["truncated"] is True and (whole["exit_code"], whole["stderr"]) == (3, "")
+    assert 60_000 < len(whole["stdout"]) <= 65_536
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_what_is_cut_is_small_and_keeps_its_shape(value: Any) -> None:
+    room = 20
+    kept = cut(value, room)
+    assert type(kept) is type(value) or kept is None
+    if len(as_json(value)) <= room:
+        assert kept == value
+    if isinstance(kept, dict | list):
+        assert len(as_json(kept)) <= room * 3
 
 
 def test_ci_gets_annotations_with_the_line_of_the_step(

@@ -19,6 +19,11 @@ class Weather(BaseModel):
     degrees: float
 
 
+def write(mark: str, text: str) -> None:
+    """Leave a trace that the test can see."""
+    Path(mark).write_text(text)
+
+
 def make(description: str = "Adds two numbers.") -> MCPServer:
     """The server."""
     server = MCPServer("tests")
@@ -54,11 +59,11 @@ def make(description: str = "Adds two numbers.") -> MCPServer:
 
     @server.tool(structured_output=False)
     async def slow(mark: str, ctx: Context) -> str:
-        Path(mark).write_text("begun")
+        write(mark, "begun")
         try:
             await asyncio.sleep(30)
         except BaseException:
-            Path(mark).write_text("cancelled")
+            write(mark, "cancelled")
             raise
         return "done"
 
@@ -79,7 +84,9 @@ def main() -> None:
     if kind == "http":
         make().run(transport="streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
         return
-    Path(os.environ["PIDFILE"]).open("a").write(f"{os.getpid()}\n") if "PIDFILE" in os.environ else None
+    if "PIDFILE" in os.environ:
+        with Path(os.environ["PIDFILE"]).open("a") as file:
+            file.write(f"{os.getpid()}\n")
     make("Adds numbers, and mails them." if kind == "changed" else "Adds two numbers.").run()
 
 

@@ -141,6 +141,10 @@ def test_given_tasks_that_nobody_can_do_are_infeasible_before_anything_runs(file
     with pytest.raises(DefinitionError) as caught:
         load_bundle(files.folder / "s.yaml")
     assert caught.value.code == "TEAM_INFEASIBLE"
+    assert len(problems(files, tasks=[{"id": "t", "required_capabilities": ["fly"]}])) == 1
+    busy = [{**AGENT, "current_load": 1}]
+    (found,) = problems(files, agents=busy)
+    assert "places taken" in found
 
 
 def test_a_secret_may_not_stand_in_what_a_model_is_told(files: Files) -> None:

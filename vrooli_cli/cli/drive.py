@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.crash import report_bug
-from vrooli_cli.cli.output import Stdout, as_json, field_text, outputs_text, result_line
+from vrooli_cli.cli.output import Stdout, as_json, cut, field_text, outputs_text, result_line
 from vrooli_cli.cli.prompt import TerminalApprover
 from vrooli_cli.cli.signals import Signals
 from vrooli_cli.cli.signals import exit_code as signal_code
@@ -207,11 +207,10 @@ def _abandon(architecture: ExecutionArchitecture, view: View) -> None:
 
 def _wire(stdout: Stdout, result: ExecutionResult) -> dict[str, Any]:
     """The result as it leaves the process: no secrets, nothing huge."""
-    wire = result.wire()
+    wire: dict[str, Any] = json.loads(stdout.masked(as_json(result.wire())))  # first: half a secret is not known
     for step in wire["steps"].values():
         _shorten(step)
-    plain: dict[str, Any] = json.loads(stdout.masked(as_json(wire)))
-    return plain
+    return wire
 
 
 def _shown_last(wire: dict[str, Any], prepared: PreparedRun | PreparedSwarm, how: How) -> dict[str, Any]:
@@ -227,11 +226,8 @@ def _shorten(step: dict[str, Any]) -> None:
     value = step.get("result")
     if value is None or isinstance(value, bool | int | float):
         return
-    if isinstance(value, str):
-        if len(value) > RESULT_LIMIT:
-            step |= {"result": value[:RESULT_LIMIT], "truncated": True}
-    elif len(as_json(value)) > RESULT_LIMIT:
-        step |= {"result": None, "truncated": True}
+    if (len(value) if isinstance(value, str) else len(as_json(value))) > RESULT_LIMIT:
+        step |= {"result": cut(value, RESULT_LIMIT), "truncated": True}
 
 
 def _hint(result: ExecutionResult, prepared: PreparedRun | PreparedSwarm, how: How) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from vrooli_cli.cli.options import Debug, Folders, Json, choice, positive_durati
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
 
 if TYPE_CHECKING:
-    from vrooli_cli.loading.project import Settings
+    from vrooli_cli.loading.project import Project, Settings
     from vrooli_cli.model.run import ExecutionResult
     from vrooli_cli.tier3.registry import Tool, ToolRegistry
 
@@ -284,3 +285,68 @@ def _answer(call: Invocation, result: ExecutionResult, format_: str) -> int:
         stdout.document(result.result, format_)
     stdout.check()
     return 0
+
+
+@family.command("lock", cls=VerbCommand)
+def lock(ctx: typer.Context, debug: Debug = False) -> int:
+    """Pin the tools of the project's MCP servers: what they are now is written to vrooli.lock beside vrooli.yaml.
+
+    With that file a tool whose description or schema has changed is refused until it is locked again.
+    """
+    import asyncio
+
+    from vrooli_cli.cli.console import Console
+    from vrooli_cli.loading.inputs import resolve_secrets
+    from vrooli_cli.loading.project import load_project
+    from vrooli_cli.tier3.mcp import LOCK_FILE, listed, lock_text, read_lock
+
+    call: Invocation = ctx.obj
+    call.debug = debug
+    project = load_project()
+    if project.root is None:
+        raise InputError("there is no project here; `vrooli init` makes one")
+    definitions, secrets = _servers(project)
+    if not definitions:
+        raise InputError("no mcp_servers are defined in vrooli.yaml or in the routines of this project")
+    values, _ = resolve_secrets(secrets, call.environ)
+    path = project.root / LOCK_FILE
+    before = read_lock(project.root) or {}
+    found = asyncio.run(listed(definitions, values, {}))
+    path.write_text(lock_text(found), encoding="utf-8")
+    console = Console(call)
+    for line in _changes(before, found):
+        console.say(line)
+    count = sum(map(len, found.values()))
+    console.say(f"locked {count} tools of {len(found)} MCP servers in {path.name}")
+    return 0
+
+
+def _servers(project: Project) -> tuple[dict[str, Any], dict[str, str]]:
+    """The servers that the project and its routines define, and the secrets that these may use."""
+    from vrooli_cli.errors import DefinitionError
+    from vrooli_cli.loading.bundle import load_bundle
+
+    definitions: dict[str, Any] = dict(project.base.mcp_servers)
+    secrets: dict[str, str] = dict(project.base.secrets)
+    files = sorted(project.routines.glob("*.y*ml")) if project.routines is not None else []
+    for path in files:
+        if path.stem.endswith(".test"):
+            continue
+        try:
+            made = load_bundle(path, project=project, raises=False).definition
+        except DefinitionError:
+            continue  # `vrooli validate` tells what is wrong with it
+        for name, definition in (made.extras.get("mcp_servers") or {}).items():
+            if definitions.setdefault(name, definition) != definition:
+                raise InputError(f"{path.name} defines the MCP server {name!r} in another way; give it another name")
+        secrets |= made.secrets
+    return definitions, secrets
+
+
+def _changes(before: Mapping[str, Mapping[str, Any]], found: Mapping[str, Mapping[str, Tool]]) -> list[str]:
+    """What is new, gone or different since the last lock."""
+    old = {f"{server}.{name}": entry["digest"] for server, tools in before.items() for name, entry in tools.items()}
+    new = {name: tool.digest for tools in found.values() for name, tool in tools.items()}
+    lines = [f"new      {name}" for name in sorted(new.keys() - old.keys()) if before]
+    lines += [f"gone     {name}" for name in sorted(old.keys() - new.keys())]
+    return lines + [f"changed  {name}" for name in sorted(new.keys() & old.keys()) if new[name] != old[name]]

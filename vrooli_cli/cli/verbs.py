@@ -34,6 +34,7 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("vrooli_cli.cli.check", "Show batches, critical path, effects and the rules that would do"),
     "test": Verb("vrooli_cli.cli.test", "Run the cases of *.test.yaml, offline"),
     "tools": Verb("vrooli_cli.cli.tools", "List and show the tools there are, and call one"),
+    "mcp": Verb("vrooli_cli.cli.mcp", "Offer the project's routines as tools to other MCP clients"),
     "init": Verb("vrooli_cli.cli.init", "Write a project that runs and tests at once, with no key"),
     "schema": Verb("vrooli_cli.cli.schema", "Print the JSON Schema of a kind of file, for editors"),
 }

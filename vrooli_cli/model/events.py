@@ -297,7 +297,10 @@ class ContextExported(Event):
 
 @fact("tier3/execution/started")
 class ExecutionStarted(Event):
-    """An attempt began. Recorded by whoever decided it (tier 2's machine, or a direct call of tier 3)."""
+    """An attempt began. Recorded by whoever decided it (tier 2's machine, or a direct call of tier 3).
+
+    ``reason`` says in a rerun why the result of the earlier run does not stand.
+    """
 
     step_id: str
     attempt: int
@@ -305,6 +308,7 @@ class ExecutionStarted(Event):
     tool_name: str | None = None
     model: str | None = None
     effects: str | None = None
+    reason: str | None = None
 
 
 @fact("tier3/execution/completed")

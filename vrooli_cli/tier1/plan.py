@@ -22,7 +22,7 @@ from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.model.routine import Bundle, Input, OnError, Prompt, Routine, Step
 from vrooli_cli.model.run import Agent, ExecutionStrategy
 from vrooli_cli.model.swarm import AgentDefinition, SubTask, SwarmBundle, SwarmDefinition
-from vrooli_cli.tier1.decompose import GoalDecomposer, find_circle
+from vrooli_cli.tier1.decompose import GoalDecomposer, capability_violations, find_circle
 from vrooli_cli.tier1.knowledge import check_knowledge
 from vrooli_cli.tier1.names import ROOTS, TASK_FIELDS
 from vrooli_cli.tier1.organise import Organised, roles_of
@@ -85,6 +85,8 @@ class SwarmPlan:
     conditions: Mapping[str, Value]
     decomposer: GoalDecomposer
     graph: GraphPlan = field(default_factory=GraphPlan)
+    _teams: dict[Any, TeamStructure] = field(default_factory=dict, repr=False)
+    _known: list[tuple[SubTask, ...]] = field(default_factory=list, repr=False)
 
     @property
     def routine(self) -> SwarmDefinition:
@@ -149,6 +151,12 @@ class SwarmPlan:
             tasks: All of the plan.
             fixed: Task → its agents, beside what the file assigns.
         """
+        key = tuple(replace(task, description="", pointer=()) for task in tasks), str(fixed)
+        if key not in self._teams:
+            self._teams[key] = self._formed(tasks, fixed)
+        return self._teams[key]
+
+    def _formed(self, tasks: Sequence[SubTask], fixed: Mapping[str, Sequence[str]] | None) -> TeamStructure:
         swarm = self.swarm
         known = {task.id for task in tasks}
         given = {name: one for name, one in swarm.assignments.items() if name in known}
@@ -202,6 +210,11 @@ class SwarmPlan:
     @property
     def known_tasks(self) -> tuple[SubTask, ...]:
         """The tasks as far as they are known before the run."""
+        if not self._known:
+            self._known.append(self._tasks_of_file())
+        return self._known[0]
+
+    def _tasks_of_file(self) -> tuple[SubTask, ...]:
         if self.given is not None:
             return self.given
         if self.organisation is None or not self.organisation.graph.tasks:
@@ -366,7 +379,8 @@ class _Compiler:
             team = plan.form(tasks)
         except VrooliError as error:
             at: Pointer = ("constraints",) if plan.organisation is not None else ("tasks",)
-            self._problem(at, error.message, code=error.code)
+            if not all(capability_violations(task, plan.agents) for task in self._blamed(tasks, error)):
+                self._problem(at, error.message, code=error.code)  # else loading has told it, task by task
             return
         if plan.organisation is None:
             return
@@ -376,6 +390,11 @@ class _Compiler:
             violation = plan.organisation.not_permitted(given.agent, name, roles)
             if violation is not None:
                 self._problem(("assignments", name, "agent"), violation.message, code="NORM_VIOLATED")
+
+    def _blamed(self, tasks: Sequence[SubTask], error: VrooliError) -> list[SubTask]:
+        """The tasks that an error is about; every one when it names none."""
+        named = error.context.get("tasks") or [task.id for task in tasks]
+        return [task for task in tasks if task.id in named]
 
     # -- routines -----------------------------------------------------------------------------------------------------
 

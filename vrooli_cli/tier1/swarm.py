@@ -106,7 +106,8 @@ class PreparedSwarm:
         )
         inbox = asyncio.create_task(self._listen(), name=f"inbox:{self.run_id}")
         try:
-            await self.shell.run(self._first or SwarmStarted(self.scope.clock.now_ns()))
+            now = self.scope.clock.now_ns()
+            await self.shell.run(replace(self._first, now=now) if self._first is not None else SwarmStarted(now))
         except* Exception as bugs:
             self.bug = _innermost(bugs)
         finally:

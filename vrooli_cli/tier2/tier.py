@@ -157,7 +157,8 @@ class PreparedRun:
         )
         inbox = asyncio.create_task(self._listen(), name=f"inbox:{self.run_id}")
         try:
-            await self.shell.run(self._first or RunStarted(clock.now_ns()))
+            now = clock.now_ns()  # not when it was prepared: what lies between belongs to no step
+            await self.shell.run(replace(self._first, now=now) if self._first is not None else RunStarted(now))
         except* Exception as bugs:
             self.bug = bugs.exceptions[0]
         finally:

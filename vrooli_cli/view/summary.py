@@ -114,7 +114,7 @@ def _outputs(result: Mapping[str, Any] | None, look: Look) -> list[Line]:
         for name, (_, item) in zip(names, named, strict=False)
     ]
     if len(named) > OUTPUTS_SHOWN:
-        lines.append(Line(f"  … {plural(len(named) - OUTPUTS_SHOWN, 'more output')}", "dim"))
+        lines.append(Line((f"  … {plural(len(named) - OUTPUTS_SHOWN, 'more output')}", "dim")))
     return lines
 
 

@@ -12,6 +12,7 @@ A server is a thing that the calls of one root run share: made by the host on fi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from vrooli_cli.loading.bundle import steps_of
 from vrooli_cli.model.routine import Prompt, Routine, ToolCall
 from vrooli_cli.model.run import Effects
 from vrooli_cli.model.swarm import SwarmDefinition
-from vrooli_cli.tier3.environment import child_environment
+from vrooli_cli.tier3.environment import KEPT
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.registry import Tool, ToolContext, ToolRegistry
 from vrooli_cli.tier3.scope import Outcome, Scope, StepCall, StepRunner, ToolInvocation
@@ -158,7 +159,7 @@ class WithServers:
             admission=Admission(),
         )
         context = ToolContext(invocation, scope, scope.host)  # type: ignore[arg-type]
-        definition, env = rendered(self._servers.definitions[name], scope)
+        definition, env = rendered(self._servers.definitions[name], scope.secrets, scope.env)
 
         def make() -> McpServer:
             return McpServer(name, definition, env, pinned=self._servers.pinned(name), owned=self._owned)
@@ -180,14 +181,20 @@ class _Shadowing(ToolRegistry):
             yield from (tool for tool in self._parent if tool.name not in self._tools)
 
 
-def rendered(definition: Mapping[str, Any], scope: Scope) -> tuple[dict[str, Any], dict[str, str]]:
-    """A definition with its expressions (``secrets.NAME``, ``env.NAME``) evaluated, and the environment of its process.
+def rendered(
+    definition: Mapping[str, Any], secrets: Mapping[str, str], env: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A definition with its expressions (``secrets.NAME``, ``env.NAME``) evaluated, and its process's environment.
+
+    Args:
+        definition: As written.
+        secrets: The run's secrets by name.
+        env: What child processes of the run get.
 
     Raises:
-        ToolError: A variable cannot be passed on.
         ExpressionError: A name is not known.
     """
-    names = {"secrets": scope.secrets, "env": scope.env}
+    names = {"secrets": secrets, "env": env}
 
     def value(raw: Any) -> Any:
         if isinstance(raw, Mapping):
@@ -202,18 +209,34 @@ def rendered(definition: Mapping[str, Any], scope: Scope) -> tuple[dict[str, Any
             raise ExpressionError(f"mcp_servers: {error.message}") from None
 
     made = {key: value(raw) for key, raw in definition.items()}
-    return made, child_environment(scope, _variables(made.get("env") or {}))
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return made, {"PATH": os.defpath, **kept, **env, **_variables(made.get("env") or {})}
 
 
 def _variables(env: Mapping[str, str | None]) -> dict[str, str]:
     """Variables with a value, and those of vrooli's own environment that are only named."""
-    import os
+    given = {name: os.environ.get(name) if value is None else value for name, value in env.items()}
+    return {name: value for name, value in given.items() if value is not None}
 
-    return {
-        name: os.environ[name] if value is None else value
-        for name, value in env.items()
-        if value is not None or name in os.environ
-    }
+
+async def listed(
+    definitions: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, str], env: Mapping[str, str]
+) -> dict[str, dict[str, Tool]]:
+    """What servers offer now, each started for it and ended again: server → whole name → tool.
+
+    Raises:
+        VrooliError: One cannot be used.
+    """
+    from vrooli_cli.tier3.mcp.server import McpServer
+
+    found: dict[str, dict[str, Tool]] = {}
+    for name, definition in definitions.items():
+        server = McpServer(name, *rendered(definition, secrets, env))
+        try:
+            found[name] = await server.tools()
+        finally:
+            await server.aclose()
+    return found
 
 
 def tools_named(definition: Routine | SwarmDefinition) -> Iterator[str]:

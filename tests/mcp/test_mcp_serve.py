@@ -1,0 +1,132 @@
+"""``vrooli mcp serve`` and ``vrooli tools lock``: asked by the SDK's own client, and by the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
+
+from mcp import ClientSession, StdioServerParameters, stdio_client
+
+from vrooli_cli.loading.write import plain_yaml
+
+VROOLI = str(Path(sys.executable).with_name("vrooli"))
+SERVER = str(Path(__file__).with_name("server_of_tests.py"))
+
+HELLO = """
+description: Says hello.
+inputs:
+  name: {type: string, description: Who is greeted}
+  times: {type: integer, default: 2}
+steps:
+  - {id: a, tool: echo, parameters: {message: "Hello {{ name }}"}}
+  - {id: b, tool: echo, parameters: {message: "{{ [steps.a.result] * times }}"}}
+outputs: {said: "{{ steps.b.result }}"}
+"""
+SLOW = """
+inputs: {mark: {type: string}}
+steps:
+  - {id: a, tool: shell, parameters: {command: [sh, -c, 'echo $$ > "$0"; sleep 60', "{{ mark }}"]}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a good, a slow and a broken routine."""
+    (tmp_path / "routines").mkdir()
+    (tmp_path / "routines" / "hello.yaml").write_text(HELLO)
+    (tmp_path / "routines" / "slow.yaml").write_text(SLOW)
+    (tmp_path / "routines" / "broken.yaml").write_text("steps: []\n")
+    (tmp_path / "routines" / "hello.test.yaml").write_text("routine: hello.yaml\ncases: [{name: a}]\n")
+    return tmp_path
+
+
+@asynccontextmanager
+async def client(folder: Path) -> AsyncIterator[ClientSession]:
+    """A session with ``vrooli mcp serve`` in a folder."""
+    command = StdioServerParameters(command=VROOLI, args=["mcp", "serve", "--no-store"], cwd=folder)
+    with (folder / "stderr").open("w") as errors:
+        async with stdio_client(command, errlog=errors) as (read, write), ClientSession(read, write) as session:
+            await session.initialize()
+            yield session
+
+
+async def test_routines_are_tools_with_their_inputs_as_schema_and_progress(project: Path) -> None:
+    told: list[tuple[float, float | None, str | None]] = []
+
+    async def progress(count: float, total: float | None, message: str | None) -> None:
+        told.append((count, total, message))
+
+    async with client(project) as session:
+        tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+        assert set(tools) == {"hello", "slow"}
+        assert tools["hello"].description == "Says hello."
+        assert tools["hello"].input_schema == {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "description": "Who is greeted"},
+                "times": {"type": "integer", "default": 2},
+            },
+            "required": ["name"],
+            "additionalProperties": False,
+        }
+        done: Any = await session.call_tool("hello", {"name": "Ada"}, progress_callback=progress)
+        assert done.structured_content == {"said": ["Hello Ada", "Hello Ada"]}
+        assert not done.is_error
+        wrong: Any = await session.call_tool("hello", {"nam": "Ada"})
+        assert wrong.is_error
+        assert "did you mean 'name'?" in wrong.content[0].text
+        unknown: Any = await session.call_tool("nobody", {})
+        assert unknown.is_error
+    assert told[-1] == (2, 2, "b completed")
+    assert "broken.yaml" in (project / "stderr").read_text()
+
+
+async def test_a_cancelled_call_stops_its_run(project: Path) -> None:
+    mark = project / "mark"
+    async with client(project) as session:
+        calling = asyncio.create_task(session.call_tool("slow", {"mark": str(mark)}))
+        while not mark.exists() or not mark.read_text().strip():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.02)
+        calling.cancel()
+        await asyncio.wait([calling])
+        pid = int(mark.read_text())
+        for _ in range(200):
+            if not Path(f"/proc/{pid}").exists():
+                break
+            await asyncio.sleep(0.05)
+        assert not Path(f"/proc/{pid}").exists()
+        again: Any = await session.call_tool("hello", {"name": "B"})
+        assert not again.is_error
+
+
+def test_tools_lock_pins_what_servers_offer(tmp_path: Path) -> None:
+    def vrooli(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "NO_COLOR": "1"}
+        command = [VROOLI, *words]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def configure(kind: str) -> None:
+        server = {"command": sys.executable, "args": [SERVER, kind]}
+        (tmp_path / "vrooli.yaml").write_text(plain_yaml({"mcp_servers": {"t": server}}))
+
+    assert vrooli("tools", "lock").returncode == 2
+    configure("stdio")
+    done = vrooli("tools", "lock")
+    assert (done.returncode, done.stderr) == (0, "locked 8 tools of 1 MCP servers in vrooli.lock\n")
+    lock = json.loads((tmp_path / "vrooli.lock").read_text())
+    assert lock["mcp_servers"]["t"]["add"]["effects"] == "none"
+    configure("changed")
+    assert vrooli("tools", "lock").stderr.startswith("changed  t.add\nlocked 8 tools")

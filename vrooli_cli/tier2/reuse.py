@@ -1,0 +1,252 @@
+"""Results that need not be made again: of an earlier run (``vrooli rerun``), and of any run (``cache``).
+
+What a result depends on are its *components*: the action, its rendered parameters, the tool and its version, the model
+and its parameters. Two steps whose components are equal would do the same; the first component that differs is the
+reason why a step runs again. Nothing of this is written while a run is at work: the components of an earlier run are
+made again from its recorded definition and its log, by the same fold and the same rendering.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vrooli_cli.errors import VrooliError
+from vrooli_cli.language.masking import Masker
+from vrooli_cli.model import events as e
+from vrooli_cli.model.store import Store
+from vrooli_cli.tier2.machine import MachineOptions, RunMachine
+from vrooli_cli.tier2.plan import RoutinePlan
+from vrooli_cli.tier2.state import Node
+from vrooli_cli.tier3.scope import Outcome, StepCall
+
+SCHEMA: Final = 1
+"""Part of every key: another number and nothing that was kept before is used."""
+MOST_CACHED_BYTES: Final = 16 * 1024 * 1024
+
+_KEYS = re.compile(r"\[[^\]]*\]")
+
+Render = Callable[[RunMachine, Node, str, int], StepCall]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A result that stands, and why."""
+
+    result: Any
+    reason: str
+    from_run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a look-up says.
+
+    Attributes:
+        found: None: the step runs.
+        reason: Why it runs although there was an earlier run.
+        key: Under which its result may be kept for other runs; empty when it may not.
+    """
+
+    found: Found | None = None
+    reason: str = ""
+    key: str = ""
+
+
+def components(node: Node, call: StepCall, version: str) -> dict[str, Any]:
+    """What the result of a call depends on, as plain data, in the order in which differences are told."""
+    plan, step = node.plan, node.plan.step
+    parts: dict[str, Any] = {"action": plan.kind}
+    if plan.kind == "tool":
+        tool = plan.tool
+        parts["tool"] = plan.label
+        parts["the tool's version"] = (tool.digest if tool is not None else "") or version
+        parts["parameters"] = tool.plain(call.parameters) if tool is not None else dict(call.parameters)
+    elif plan.kind == "wait":
+        parts["wait"] = call.wait_ms
+    else:
+        parts["prompt"] = dict(call.prompt)
+    if call.strategy is not None and (plan.kind == "prompt" or call.strategy.value != "deterministic"):
+        parts["strategy"], parts["model"] = call.strategy.value, list(call.models)
+    if step.output_schema is not None:
+        parts["output_schema"] = dict(step.output_schema)
+    if step.repeat is not None:
+        parts["repeat"] = [str(step.repeat.until), step.repeat.max]
+    plain: dict[str, Any] = json.loads(json.dumps(parts, default=str))
+    return plain
+
+
+def key_of(parts: Any) -> str:
+    """The hash of components."""
+    text = json.dumps([SCHEMA, parts], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The first component that is not the same: ``parameters.message differs``."""
+    for name in dict.fromkeys((*after, *before)):
+        left, right = before.get(name), after.get(name)
+        if left == right:
+            continue
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            inner = next((key for key in dict.fromkeys((*right, *left)) if left.get(key) != right.get(key)), "")
+            return f"{name}.{inner} differs"
+        return f"{name} differs"
+    return "it differs"
+
+
+@dataclass(slots=True)
+class Earlier:
+    """What one step of the earlier run depended on, and gave."""
+
+    address: str
+    parts: dict[str, Any] | None = None
+    result: Any = None
+    done: bool = False
+    from_run: str = ""
+
+
+class EarlierRun:
+    """The results of a run that has ended, by place and by content.
+
+    Args:
+        run_id: Its id.
+        plan: Of its recorded definition.
+        inputs: Its inputs.
+        facts: Its log, large results in it.
+        options: The environment under which it is read again.
+        render: Renders a call as the run did.
+        version: Of the vrooli that ran it.
+        forced: Addresses that run again whatever is unchanged, with all that is inside them.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        plan: RoutinePlan,
+        inputs: Mapping[str, Any],
+        facts: Iterable[tuple[e.Event, int]],
+        options: MachineOptions,
+        render: Render,
+        version: str,
+        forced: Sequence[str] = (),
+    ) -> None:
+        self.run_id = run_id
+        self.forced = tuple(forced)
+        self._version = version
+        self._steps: dict[str, Earlier] = {}
+        machine = RunMachine(plan, run_id, inputs, options)
+        for fact, at in facts:
+            self._take(machine, fact, at, render)
+        self._places: dict[tuple[str, str], Earlier] = {}
+        for one in self._steps.values():
+            if one.done and one.parts is not None:
+                self._places.setdefault((_KEYS.sub("[]", one.address), key_of(one.parts)), one)
+
+    def _take(self, machine: RunMachine, fact: e.Event, at: int, render: Render) -> None:
+        if isinstance(fact, e.StepReused):
+            one = self._note(machine, fact.step_id, fact.step_id, render)
+            one.result, one.done, one.from_run = fact.result, True, fact.from_run or self.run_id
+        machine.evolve(fact, at)
+        if isinstance(fact, e.ExecutionStarted):
+            address = fact.step_id
+            base, _, turn = address.rpartition("#")
+            if not (base and turn.isdigit()):
+                self._note(machine, address, address, render)
+            elif turn == "1":
+                self._note(machine, base, address, render)
+        elif isinstance(fact, e.StepCompleted):
+            done = self._steps.get(fact.step_id)
+            if done is not None:
+                done.result, done.done, done.from_run = fact.result, not fact.recovered, self.run_id
+        elif isinstance(fact, e.StepFailed) and fact.step_id in self._steps:
+            self._steps[fact.step_id].done = False
+
+    def _note(self, machine: RunMachine, address: str, here: str, render: Render) -> Earlier:
+        one = self._steps[address] = Earlier(address)
+        try:
+            node = machine.node_at(address)
+            one.parts = components(node, render(machine, node, here, max(1, node.attempt)), self._version)
+        except VrooliError:  # it could not be rendered then either
+            one.parts = None
+        return one
+
+    def find(self, address: str, parts: Mapping[str, Any]) -> Wanted:
+        """The result for a step of the new run, or why there is none."""
+        if any(address == one or (address.startswith(one) and address[len(one)] in "/[#") for one in self.forced):
+            return Wanted(reason="it was asked for")
+        one = self._steps.get(address)
+        if one is not None and one.done and one.parts == parts:
+            return Wanted(Found(one.result, f"unchanged since run {one.from_run}", one.from_run))
+        other = self._places.get((_KEYS.sub("[]", address), key_of(parts)))
+        if other is not None:
+            reason = f"unchanged since run {other.from_run}, where it was {other.address}"
+            return Wanted(Found(other.result, reason, other.from_run))
+        if one is None or not one.done or one.parts is None:
+            return Wanted(reason=f"it did not complete in run {self.run_id}")
+        return Wanted(reason=difference(one.parts, parts))
+
+
+@dataclass(slots=True)
+class Reuse:
+    """Where a run looks before it does something, and keeps what others may use.
+
+    Attributes:
+        earlier: The run that is run again.
+        cache: False with ``--no-cache``: nothing is taken from other runs, and nothing kept for them.
+    """
+
+    store: Store
+    run_id: str
+    run_key: int
+    version: str
+    masker: Masker | None = None
+    earlier: EarlierRun | None = None
+    cache: bool = True
+    _kept: set[str] = field(default_factory=set)
+
+    def look(self, node: Node, call: StepCall, names: Mapping[str, Any]) -> Wanted:
+        """What is known of a step that is about to start."""
+        parts = components(node, call, self.version)
+        reason = ""
+        if self.earlier is not None:
+            wanted = self.earlier.find(node.address, parts)
+            if wanted.found is not None:
+                return wanted
+            reason = wanted.reason
+        key = self._key(node, parts, names)
+        if not key or (self.earlier is not None and reason == "it was asked for"):
+            return Wanted(reason=reason, key=key)
+        data = self.store.cache_get(key)
+        if data is None:
+            return Wanted(reason=reason, key=key)
+        kept = json.loads(data)
+        return Wanted(Found(kept["result"], f"kept by run {kept['run']} (cache)", kept["run"]))
+
+    def _key(self, node: Node, parts: Mapping[str, Any], names: Mapping[str, Any]) -> str:
+        rule, plan = node.plan.step.cache, node.plan
+        if rule is None or not self.cache or plan.step.repeat is not None:
+            return ""
+        effects = plan.step.effects or (plan.tool.effects if plan.tool is not None else "none")
+        if plan.kind == "tool" and "strategy" not in parts and effects != "none":
+            return ""
+        if plan.cache_key is None:
+            return key_of(parts)
+        kept = {name: part for name, part in parts.items() if name not in ("parameters", "prompt")}
+        return key_of([kept, plan.cache_key.evaluate(names)])
+
+    def keep(self, node: Node, key: str, outcome: Outcome) -> None:
+        """Keep what an attempt gave, for other runs; never what a secret stands in, never what had an effect."""
+        rule = node.plan.step.cache
+        if rule is None or outcome.error is not None or outcome.effects != "none":
+            return
+        data = json.dumps({"run": self.run_id, "result": outcome.result}, ensure_ascii=False, default=str).encode(
+            "utf-8", "surrogatepass"
+        )
+        if len(data) > MOST_CACHED_BYTES or (self.masker is not None and self.masker.seal(data) != data):
+            return
+        self.store.cache_put(key, data, ttl_ms=rule.ttl_ms, run=self.run_key, address=node.address)
