@@ -42,7 +42,8 @@ def test_what_a_tool_finds_is_masked_before_a_model_sees_it(desk: Desk) -> None:
 
     with serving(behave) as server:
         step = {"id": "a", "prompt": "Look", "tools": ["shell"]}
-        file = desk.write([step], server.url, **DECLARED, env={"PIN": "{{ secrets.pin }}"})
+        allowed = {"allow": ["shell(printenv *)"]}
+        file = desk.write([step], server.url, **DECLARED, env={"PIN": "{{ secrets.pin }}"}, permissions=allowed)
         done = desk.vrooli("run", file, "--json", PIN=SECRET)
     assert (done.code, len(server.requests)) == (0, 2), done.out
     answered = server.requests[1].body["messages"][-1]

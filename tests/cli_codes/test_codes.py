@@ -1,4 +1,4 @@
-"""Every row of the table of exit codes (``docs``: "Exit codes"), by real processes, with the code in the JSON result."""
+"""Every row of the table of exit codes, with the code in the JSON result; signals and some rows by real processes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vrooli_cli.cli.app import run_command_line
 
 HOG = "import time; x = bytearray(300 << 20); time.sleep(20)"
 PRICED = "from vrooli_cli import tool\n\n\n@tool(effects='none', credits=3)\ndef dear() -> int:\n    return 1\n"
@@ -85,8 +87,8 @@ ROWS = {
     "keep-going": Row(
         1,
         "FIRST",
-        "steps: [{id: a, tool: fail, with: {message: 1, code: FIRST}}, {id: w, wait: 50ms}, "
-        "{id: b, tool: fail, with: {message: 1, code: SECOND}, needs: [w]}]",
+        "steps: [{id: a, tool: fail, with: {message: x, code: FIRST}}, {id: w, wait: 50ms}, "
+        "{id: b, tool: fail, with: {message: x, code: SECOND}, needs: [w]}]",
         ("--keep-going",),
     ),
 }
@@ -130,11 +132,46 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process, in the project's folder."""
+    clean = environment(project)
+    for name in set(os.environ) - set(clean):
+        monkeypatch.delenv(name)
+    for name, value in clean.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(project)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run_command_line(list(words))
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return call
+
+
 @pytest.mark.parametrize("name", ROWS)
-def test_the_exit_code_of_every_row(name: str, project: Path) -> None:
+def test_the_exit_code_of_every_row(name: str, project: Path, here: Here) -> None:
     row = ROWS[name]
     (project / "r.yaml").write_text(row.routine)
-    code, out, err = vrooli(project, "run", "r.yaml", "-o", "json", *row.words)
+    code, out, err = here("run", "r.yaml", "-o", "json", *row.words)
+    told(row, code, out, err)
+
+
+@pytest.mark.parametrize("name", ["success", "definition", "memory", "run-timeout", "suspended"])
+def test_a_process_ends_in_the_same_code(name: str, project: Path) -> None:
+    row = ROWS[name]
+    (project / "r.yaml").write_text(row.routine)
+    told(row, *vrooli(project, "run", "r.yaml", "-o", "json", *row.words))
+
+
+def told(row: Row, code: int, out: str, err: str) -> None:
+    """What a row promises."""
     result: dict[str, Any] = json.loads(out)
     assert (code, result["error"] and result["error"]["code"]) == (row.code, row.error), err
     assert result["success"] is (row.code == 0)
@@ -154,9 +191,9 @@ def test_the_exit_code_of_every_row(name: str, project: Path) -> None:
         ("frobnicate",),
     ],
 )
-def test_a_mistake_in_the_call_is_two(words: Sequence[str], project: Path) -> None:
+def test_a_mistake_in_the_call_is_two(words: Sequence[str], project: Path, here: Here) -> None:
     (project / "r.yaml").write_text("steps: [{id: a, wait: 0}]")
-    code, out, err = vrooli(project, *words)
+    code, out, err = here(*words)
     assert (code, out) == (2, "")
     assert err.strip()
 
@@ -179,7 +216,7 @@ def test_a_signal_ends_in_its_own_code_after_finally(number: int, code: int, pro
     assert (project / "tidied").exists()
 
 
-def test_a_suspended_run_names_the_command_that_answers_nested_ones_too(project: Path) -> None:
+def test_a_suspended_run_names_the_command_that_answers_nested_ones_too(project: Path, here: Here) -> None:
     (project / "r.yaml").write_text(
         "steps:\n"
         "  - {id: g, parallel: [{id: ask, approval: go?}]}\n"
@@ -187,7 +224,7 @@ def test_a_suspended_run_names_the_command_that_answers_nested_ones_too(project:
         "  - {id: c, routine: asks.yaml}\n"
     )
     (project / "asks.yaml").write_text("steps: [{id: ask, approval: go?}]")
-    code, _, err = vrooli(project, "run", "r.yaml")
+    code, _, err = here("run", "r.yaml")
     assert code == 5
     for address in ("g/ask", "e[0]", "c/ask"):
         assert any("vrooli approve" in line and address in line for line in err.splitlines()), (address, err)

@@ -1,4 +1,4 @@
-"""The documentation is true: its files are valid, its commands print what it says, its reference is the program's own."""
+"""The documentation is true: files are valid, commands print what is said, the reference is the program's own."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,8 +139,9 @@ class _Serving:
                 await asyncio.wait([running])
                 raise
             finally:
+                progress.end()
+                await asyncio.wait([telling], timeout=2)
                 telling.cancel()
-                await asyncio.wait([telling])
 
 
 def masked(result: ExecutionResult, masker: Any) -> ExecutionResult:
@@ -160,7 +160,7 @@ class _Progress:
     def __init__(self, session: Any, total: int) -> None:
         self._session = session
         self._total = total
-        self._ended: asyncio.Queue[str] = asyncio.Queue()
+        self._ended: asyncio.Queue[str | None] = asyncio.Queue()
 
     def apply(self, event: Any) -> None:
         """One event."""
@@ -169,10 +169,15 @@ class _Progress:
         if family == "tier2/step" and what in ("completed", "failed", "skipped", "reused") and not _is_inner(step):
             self._ended.put_nowait(f"{step} {what}")
 
+    def end(self) -> None:
+        """Nothing more will happen."""
+        self._ended.put_nowait(None)
+
     async def tell(self) -> None:
-        """Until cancelled."""
-        for count in range(1, sys.maxsize):
-            message = await self._ended.get()
+        """Until the end."""
+        count = 0
+        while (message := await self._ended.get()) is not None:
+            count += 1
             await self._session.report_progress(count, self._total, message)
 
 

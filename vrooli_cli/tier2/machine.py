@@ -114,6 +114,22 @@ class Answered:
 
 
 @lean()
+class LookedUp:
+    """Whether a result of another run stands for a step that is about to start.
+
+    Attributes:
+        stands: True: ``result`` is the step's, and ``reason`` says why; False: it runs, and ``reason`` says why.
+    """
+
+    now: int
+    address: str
+    stands: bool
+    result: Any = None
+    reason: str = ""
+    from_run: str = ""
+
+
+@lean()
 class CancelRequested:
     """Stop: by a user, a signal, a parent, or a store that failed."""
 
@@ -122,7 +138,7 @@ class CancelRequested:
     error: Mapping[str, Any] | None = None
 
 
-Stimulus = RunStarted | Resumed | AttemptEnded | TimerFired | Answered | CancelRequested
+Stimulus = RunStarted | Resumed | AttemptEnded | TimerFired | Answered | LookedUp | CancelRequested
 
 # --- instructions: what the machine asks of its shell ----------------------------------------------------------------
 
@@ -176,13 +192,21 @@ class AskApproval:
 
 
 @lean()
+class LookUp:
+    """See whether a result of another run stands for this step."""
+
+    node: Node
+    address: str
+
+
+@lean()
 class EndRun:
     """The root run is over, or suspended."""
 
     status: str
 
 
-Instruction = StartAttempt | CancelAttempt | KillAttempt | SetTimer | ClearTimer | AskApproval | EndRun
+Instruction = StartAttempt | CancelAttempt | KillAttempt | SetTimer | ClearTimer | AskApproval | LookUp | EndRun
 
 
 @lean()
@@ -201,6 +225,8 @@ class MachineOptions:
         environ: Where ``env``, ``secrets`` and inputs with ``env`` are read; it was looked at once, at the start.
         work_dir: What ``run.work_dir`` says.
         grace_ms: From "please stop" to "stop".
+        reuse: Look up every step before it starts, not only those with ``cache``.
+        cache: Look up those with ``cache``.
     """
 
     max_concurrent: int = 8
@@ -212,6 +238,8 @@ class MachineOptions:
     work_dir: str = ""
     parent_execution_id: str | None = None
     parent_step_id: str | None = None
+    reuse: bool = False
+    cache: bool = False
 
 
 class RunMachine(RunState):
@@ -246,6 +274,8 @@ class RunMachine(RunState):
         self._answers: dict[str, Answered] = {}
         self._assume: dict[str, str] = {}
         self._waited: set[str] = set()
+        self._looking: set[str] = set()
+        self._again: dict[str, str] = {}
 
     # -- the door -----------------------------------------------------------------------------------------------------
 
@@ -433,6 +463,18 @@ class RunMachine(RunState):
         elif node.asking:
             self._suspend(node)
 
+    def _on_looked_up(self, stimulus: LookedUp) -> None:
+        address = stimulus.address
+        self._looking.discard(address)
+        node = self.nodes.get(address)
+        if node is None or node.status is not PENDING:
+            return  # it was stopped meanwhile
+        if stimulus.stands:
+            self._reuse(node, stimulus.result, stimulus.reason, stimulus.from_run)
+        else:
+            self._again[address] = stimulus.reason
+            self._prepare(node)
+
     def _on_cancel(self, stimulus: CancelRequested) -> None:
         if self.over or self._cancelled is not None:
             return
@@ -466,7 +508,8 @@ class RunMachine(RunState):
             self._suspend_run()
 
     def _idle(self) -> bool:
-        return not (self.running or self.delayed or self.asking or self._waited) and self.status == "running"
+        busy = self.running or self.delayed or self.asking or self._waited or self._looking
+        return not busy and self.status == "running"
 
     def _suspend_run(self) -> None:
         if not self.suspended:
@@ -515,6 +558,7 @@ class RunMachine(RunState):
                 tool_name=label if node.plan.kind == "tool" else None,
                 model=label if node.plan.kind == "prompt" else None,
                 effects=step.effects or (tool.effects if tool is not None else None),
+                reason=self._again.pop(node.address, None) or None if self._again else None,
             )
         )
         self._do(StartAttempt(node, address, attempt))
@@ -544,7 +588,7 @@ class RunMachine(RunState):
 
     def _consider(self, node: Node) -> None:
         """All parents have ended: may it start?"""
-        if node.status is not PENDING or node.asking:
+        if node.status is not PENDING or node.asking or node.address in self._looking:
             return
         if node.unknown:
             self._unknown(node)
@@ -762,7 +806,11 @@ class RunMachine(RunState):
     # -- attempts -----------------------------------------------------------------------------------------------------
 
     def _prepare(self, node: Node) -> None:
-        """Ask for approval where the step says so, then go on to the first attempt."""
+        """Look for a result that stands, ask for approval where the step says so, then go on to the first attempt."""
+        if self._looks_up(node):
+            self._looking.add(node.address)
+            self._do(LookUp(node, node.here))
+            return
         if node.plan.step.approval_required:
             try:
                 prompt, digest = self._approval_question(node)
@@ -773,6 +821,22 @@ class RunMachine(RunState):
                 self._ask(node, prompt, digest, None)
                 return
         self._attempt(node)
+
+    def _looks_up(self, node: Node) -> bool:
+        options, plan = self.options, node.plan
+        if not (options.reuse or (options.cache and plan.step.cache is not None)) or node.address in self._again:
+            return False
+        return plan.kind in ("tool", "prompt", "wait") and node.turn == 1 and not node.attempts
+
+    def _reuse(self, node: Node, result: Any, reason: str, from_run: str) -> None:
+        """The result of another run stands; what the step sets and exports is made of it as always."""
+        self._batch_started(node)
+        if self._assign(node, result):
+            execution_id = node.frame.run.execution_id
+            event = e.StepReused(
+                execution_id=execution_id, step_id=node.address, reason=reason, result=result, from_run=from_run
+            )
+            self._emit(event)
 
     def _attempt(self, node: Node) -> None:
         kind = node.plan.kind
@@ -948,29 +1012,11 @@ class RunMachine(RunState):
 
     def _complete(self, node: Node, result: Any, error: Mapping[str, Any] | None = None) -> None:
         self._unwatch_time(node)
-        values: dict[str, Any] = {}
-        exports: dict[str, Any] = {}
-        plan = node.plan
-        if (plan.set or plan.export) and node.parent is None:
-            names = self.names(node, {"result": result})
-            try:
-                values = {name: value.evaluate(names) for name, value in plan.set}
-                exports = {name: value.evaluate(names) for name, value in plan.export}
-            except ExpressionError as failure:
-                wrong = self._expression_failed(node, "set or export", failure)
-                if error is None:
-                    self._settle_failure(node, wrong)
-                else:  # `recover` has had its turn
-                    self._fail(node, wrong)
-                return
-        execution_id = node.frame.run.execution_id
-        if values:
-            self._emit(e.ContextSet(execution_id=execution_id, step_id=node.address, values=values))
-        if exports:
-            self._emit(e.ContextExported(execution_id=execution_id, step_id=node.address, values=exports))
+        if not self._assign(node, result, recovered=error is not None):
+            return
         self._emit(
             e.StepCompleted(
-                execution_id=execution_id,
+                execution_id=node.frame.run.execution_id,
                 step_id=node.address,
                 result=result,
                 attempts=node.attempts,
@@ -980,6 +1026,29 @@ class RunMachine(RunState):
                 effects=None if node.effects == "none" else node.effects,
             )
         )
+
+    def _assign(self, node: Node, result: Any, *, recovered: bool = False) -> bool:
+        """``set`` and ``export`` of a step that has a result; False when that failed, and the step with it."""
+        plan = node.plan
+        if not (plan.set or plan.export) or node.parent is not None:
+            return True
+        names = self.names(node, {"result": result})
+        try:
+            values = {name: value.evaluate(names) for name, value in plan.set}
+            exports = {name: value.evaluate(names) for name, value in plan.export}
+        except ExpressionError as failure:
+            wrong = self._expression_failed(node, "set or export", failure)
+            if recovered:  # `recover` has had its turn
+                self._fail(node, wrong)
+            else:
+                self._settle_failure(node, wrong)
+            return False
+        execution_id = node.frame.run.execution_id
+        if values:
+            self._emit(e.ContextSet(execution_id=execution_id, step_id=node.address, values=values))
+        if exports:
+            self._emit(e.ContextExported(execution_id=execution_id, step_id=node.address, values=exports))
+        return True
 
     # -- approvals ----------------------------------------------------------------------------------------------------
 
@@ -1388,6 +1457,7 @@ _DECIDE: dict[type, Callable[[RunMachine, Any], None]] = {
     AttemptEnded: RunMachine._on_attempt_ended,
     TimerFired: RunMachine._on_timer,
     Answered: RunMachine._on_answered,
+    LookedUp: RunMachine._on_looked_up,
     CancelRequested: RunMachine._on_cancel,
 }
 _TIMERS: dict[str, Callable[..., None]] = {

@@ -11,26 +11,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.model import events as e
+from vrooli_cli.model.routine import Prompt
 from vrooli_cli.model.store import Store
 from vrooli_cli.tier2.machine import MachineOptions, RunMachine
 from vrooli_cli.tier2.plan import RoutinePlan
 from vrooli_cli.tier2.state import Node
-from vrooli_cli.tier3.scope import Outcome, StepCall
+from vrooli_cli.tier3.scope import Outcome
 
 SCHEMA: Final = 1
 """Part of every key: another number and nothing that was kept before is used."""
 MOST_CACHED_BYTES: Final = 16 * 1024 * 1024
 
 _KEYS = re.compile(r"\[[^\]]*\]")
-
-Render = Callable[[RunMachine, Node, str, int], StepCall]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +56,46 @@ class Wanted:
     key: str = ""
 
 
-def components(node: Node, call: StepCall, version: str) -> dict[str, Any]:
-    """What the result of a call depends on, as plain data, in the order in which differences are told."""
+def components(machine: RunMachine, node: Node, version: str) -> dict[str, Any]:
+    """What the result of a step depends on, as plain data, in the order in which differences are told.
+
+    Raises:
+        ExpressionError: A text cannot be rendered.
+    """
     plan, step = node.plan, node.plan.step
+    names = machine.names(node)
     parts: dict[str, Any] = {"action": plan.kind}
     if plan.kind == "tool":
-        tool = plan.tool
+        assert plan.parameters is not None
+        tool, rendered = plan.tool, plan.parameters.render(names)
         parts["tool"] = plan.label
         parts["the tool's version"] = (tool.digest if tool is not None else "") or version
-        parts["parameters"] = tool.plain(call.parameters) if tool is not None else dict(call.parameters)
+        parts["parameters"] = tool.plain(rendered) if tool is not None else dict(rendered)
     elif plan.kind == "wait":
-        parts["wait"] = call.wait_ms
+        assert plan.wait is not None
+        parts["wait"] = plan.wait.evaluate(names)
     else:
-        parts["prompt"] = dict(call.prompt)
-    if call.strategy is not None and (plan.kind == "prompt" or call.strategy.value != "deterministic"):
-        parts["strategy"], parts["model"] = call.strategy.value, list(call.models)
+        parts |= _prompt_parts(machine, node, names)
+    if step.strategy is not None and step.strategy.value != "deterministic":
+        parts["strategy"], parts["model"] = step.strategy.value, list(step.model)
     if step.output_schema is not None:
         parts["output_schema"] = dict(step.output_schema)
     if step.repeat is not None:
         parts["repeat"] = [str(step.repeat.until), step.repeat.max]
     plain: dict[str, Any] = json.loads(json.dumps(parts, default=str))
     return plain
+
+
+def _prompt_parts(machine: RunMachine, node: Node, names: Mapping[str, Any]) -> dict[str, Any]:
+    action = node.plan.step.action
+    assert isinstance(action, Prompt)
+    parts: dict[str, Any] = {name: value.evaluate(names) for name, value in node.plan.prompt}
+    parts["model"] = list(node.plan.step.model)
+    for name in ("tools", "max_turns", "temperature", "max_tokens", "seed", "stop"):
+        parts[name] = getattr(action, name)
+    board = machine.blackboard
+    parts["context"] = {key: board[key] for key in action.context if key in board}
+    return parts
 
 
 def key_of(parts: Any) -> str:
@@ -119,7 +137,6 @@ class EarlierRun:
         inputs: Its inputs.
         facts: Its log, large results in it.
         options: The environment under which it is read again.
-        render: Renders a call as the run did.
         version: Of the vrooli that ran it.
         forced: Addresses that run again whatever is unchanged, with all that is inside them.
     """
@@ -131,7 +148,6 @@ class EarlierRun:
         inputs: Mapping[str, Any],
         facts: Iterable[tuple[e.Event, int]],
         options: MachineOptions,
-        render: Render,
         version: str,
         forced: Sequence[str] = (),
     ) -> None:
@@ -141,24 +157,24 @@ class EarlierRun:
         self._steps: dict[str, Earlier] = {}
         machine = RunMachine(plan, run_id, inputs, options)
         for fact, at in facts:
-            self._take(machine, fact, at, render)
+            self._take(machine, fact, at)
         self._places: dict[tuple[str, str], Earlier] = {}
         for one in self._steps.values():
             if one.done and one.parts is not None:
                 self._places.setdefault((_KEYS.sub("[]", one.address), key_of(one.parts)), one)
 
-    def _take(self, machine: RunMachine, fact: e.Event, at: int, render: Render) -> None:
+    def _take(self, machine: RunMachine, fact: e.Event, at: int) -> None:
         if isinstance(fact, e.StepReused):
-            one = self._note(machine, fact.step_id, fact.step_id, render)
+            one = self._note(machine, fact.step_id)
             one.result, one.done, one.from_run = fact.result, True, fact.from_run or self.run_id
         machine.evolve(fact, at)
         if isinstance(fact, e.ExecutionStarted):
             address = fact.step_id
             base, _, turn = address.rpartition("#")
             if not (base and turn.isdigit()):
-                self._note(machine, address, address, render)
+                self._note(machine, address)
             elif turn == "1":
-                self._note(machine, base, address, render)
+                self._note(machine, base)
         elif isinstance(fact, e.StepCompleted):
             done = self._steps.get(fact.step_id)
             if done is not None:
@@ -166,11 +182,10 @@ class EarlierRun:
         elif isinstance(fact, e.StepFailed) and fact.step_id in self._steps:
             self._steps[fact.step_id].done = False
 
-    def _note(self, machine: RunMachine, address: str, here: str, render: Render) -> Earlier:
+    def _note(self, machine: RunMachine, address: str) -> Earlier:
         one = self._steps[address] = Earlier(address)
         try:
-            node = machine.node_at(address)
-            one.parts = components(node, render(machine, node, here, max(1, node.attempt)), self._version)
+            one.parts = components(machine, machine.node_at(address), self._version)
         except VrooliError:  # it could not be rendered then either
             one.parts = None
         return one
@@ -207,18 +222,17 @@ class Reuse:
     masker: Masker | None = None
     earlier: EarlierRun | None = None
     cache: bool = True
-    _kept: set[str] = field(default_factory=set)
 
-    def look(self, node: Node, call: StepCall, names: Mapping[str, Any]) -> Wanted:
-        """What is known of a step that is about to start."""
-        parts = components(node, call, self.version)
+    def look(self, machine: RunMachine, node: Node) -> Wanted:
+        """What is known of a step that is about to start; raises ExpressionError when it cannot be rendered."""
+        parts = components(machine, node, self.version)
         reason = ""
         if self.earlier is not None:
             wanted = self.earlier.find(node.address, parts)
             if wanted.found is not None:
                 return wanted
             reason = wanted.reason
-        key = self._key(node, parts, names)
+        key = self._key(machine, node, parts)
         if not key or (self.earlier is not None and reason == "it was asked for"):
             return Wanted(reason=reason, key=key)
         data = self.store.cache_get(key)
@@ -227,7 +241,7 @@ class Reuse:
         kept = json.loads(data)
         return Wanted(Found(kept["result"], f"kept by run {kept['run']} (cache)", kept["run"]))
 
-    def _key(self, node: Node, parts: Mapping[str, Any], names: Mapping[str, Any]) -> str:
+    def _key(self, machine: RunMachine, node: Node, parts: Mapping[str, Any]) -> str:
         rule, plan = node.plan.step.cache, node.plan
         if rule is None or not self.cache or plan.step.repeat is not None:
             return ""
@@ -236,8 +250,8 @@ class Reuse:
             return ""
         if plan.cache_key is None:
             return key_of(parts)
-        kept = {name: part for name, part in parts.items() if name not in ("parameters", "prompt")}
-        return key_of([kept, plan.cache_key.evaluate(names)])
+        kept = {name: part for name, part in parts.items() if name not in ("parameters", "prompt", "messages")}
+        return key_of([kept, plan.cache_key.evaluate(machine.names(node))])
 
     def keep(self, node: Node, key: str, outcome: Outcome) -> None:
         """Keep what an attempt gave, for other runs; never what a secret stands in, never what had an effect."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -40,6 +41,8 @@ from vrooli_cli.tier2.machine import (
     EndRun,
     Instruction,
     KillAttempt,
+    LookedUp,
+    LookUp,
     RunMachine,
     SetTimer,
     StartAttempt,
@@ -47,6 +50,7 @@ from vrooli_cli.tier2.machine import (
     TimerFired,
     TimerKey,
 )
+from vrooli_cli.tier2.reuse import Reuse, Wanted
 from vrooli_cli.tier2.state import Frame, Node
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
@@ -68,6 +72,7 @@ class RunShell:
         runner: Does attempts.
         scope: The live handles of the root run; those of child runs are narrowed from it.
         scopes: Narrows a scope for a child routine's run.
+        reuse: Results of other runs; None when nothing is looked up.
     """
 
     def __init__(
@@ -77,8 +82,11 @@ class RunShell:
         runner: StepRunner,
         scope: Scope,
         scopes: Callable[[RunContext, Scope], Scope],
+        reuse: Reuse | None = None,
     ) -> None:
         self.machine = machine
+        self._reuse = reuse
+        self._cached: dict[str, str] = {}
         self._channel = channel
         self._runner = runner
         self._clock = scope.clock
@@ -250,6 +258,22 @@ class RunShell:
         assert self._group is not None
         self._asked[order.address] = self._group.create_task(self._asking(order), name=f"ask:{order.address}")
 
+    def _look_up(self, order: LookUp) -> None:
+        """A look into the journal; quick, and the step runs when it fails."""
+        node, wanted = order.node, Wanted()
+        try:
+            if self._reuse is not None:
+                wanted = self._reuse.look(self.machine, node)
+        except VrooliError:  # what cannot be rendered fails in its attempt, and a store that has failed tells by itself
+            pass
+        if wanted.key:
+            self._cached[order.address] = wanted.key
+        found, now = wanted.found, self._clock.now_ns()
+        if found is None:
+            self.tell(LookedUp(now, node.address, False, reason=wanted.reason))
+        else:
+            self.tell(LookedUp(now, node.address, True, found.result, found.reason, found.from_run))
+
     def _end(self, order: EndRun) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(order.status)
@@ -259,6 +283,10 @@ class RunShell:
     async def _attempt(self, order: StartAttempt) -> None:
         address = order.address
         outcome = await self._outcome(order)
+        key = self._cached.pop(address, "") if self._cached and outcome.error is None else ""
+        if key and self._reuse is not None:
+            with suppress(VrooliError):
+                self._reuse.keep(order.node, key, outcome)
         self._tasks.pop(address, None)
         self._stopped.discard(address)
         self.tell(AttemptEnded(self._clock.now_ns(), address, order.attempt, outcome))
@@ -420,6 +448,7 @@ _PERFORM: Mapping[type, Callable[[RunShell, Any], None]] = {
     SetTimer: RunShell._set_timer,
     ClearTimer: RunShell._clear_timer,
     AskApproval: RunShell._ask,
+    LookUp: RunShell._look_up,
     EndRun: RunShell._end,
 }
 
