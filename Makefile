@@ -45,5 +45,14 @@ floors: $(VENV)/.dev ## no module imports upward
 bench: $(VENV)/.run ## vrooli beside its peers and the floor, some 40 minutes; writes docs/benchmarks.md
 	$(BIN)/python tests/bench/bench.py --out docs/benchmarks.md
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[docs]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'; fi
+	@touch $@ $(VENV)/.run
+
+docs: $(VENV)/.docs ## write the reference, build the site into build/site
+	$(BIN)/python -m scripts.reference
+	$(BIN)/python -m mkdocs build --strict -q
+
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

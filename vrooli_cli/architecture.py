@@ -17,8 +17,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrooli_cli.agents import EventAgents, plan_agents, watchers
 from vrooli_cli.bus import Channel, EventBus, replay
@@ -47,11 +48,10 @@ from vrooli_cli.model.run import (
 from vrooli_cli.model.store import Lease, RunRecord, Store
 from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
 from vrooli_cli.model.version import VROOLI
-from vrooli_cli.tier1.plan import SwarmPlan
-from vrooli_cli.tier1.swarm import PreparedSwarm, SwarmStateMachine
 from vrooli_cli.tier2.context import RunContext
-from vrooli_cli.tier2.machine import Answered, Resumed
+from vrooli_cli.tier2.machine import Answered, MachineOptions, Resumed
 from vrooli_cli.tier2.plan import RoutinePlan
+from vrooli_cli.tier2.reuse import EarlierRun, Reuse
 from vrooli_cli.tier2.tier import Opened, Opening, PreparedRun, RunOptions, RunStateMachine, answer_in
 from vrooli_cli.tier3.ai.manager import AIServiceManager
 from vrooli_cli.tier3.ai.remembered import Cassette, Memo
@@ -65,6 +65,10 @@ from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
 from vrooli_cli.tier3.scope import Scope
 from vrooli_cli.tier3.strategies import StrategyFactory
+
+if TYPE_CHECKING:  # tier 1 is imported with the first swarm: a routine starts without it
+    from vrooli_cli.tier1.plan import SwarmPlan
+    from vrooli_cli.tier1.swarm import PreparedSwarm, SwarmStateMachine
 
 DEFAULT_CREDITS = 1_000_000
 DEFAULT_CONCURRENCY = 8
@@ -155,10 +159,16 @@ class ExecutionArchitecture:
             scopes=self._scope_of_request,
             closing=self._close_step,
         )
-        self._servers = Servers(lock=read_lock(self.project.root))
-        runner = WithServers(self.tier3, self._servers, self.host.processes.own)
+        self._servers = Servers(lock=read_lock(self.project.root), owned=self.host.processes.own)
+        runner = WithServers(self.tier3, self._servers)
         self.tier2 = RunStateMachine(runner, self.tools, self.tracker, self._open)
-        self.tier1 = SwarmStateMachine(self.tier2, self.tools, self.tracker, self._open, missing=self._no_model_to_plan)
+
+    @cached_property
+    def tier1(self) -> SwarmStateMachine:
+        """Tier 1, made when it is first asked for."""
+        from vrooli_cli.tier1.swarm import SwarmStateMachine
+
+        return SwarmStateMachine(self.tier2, self.tools, self.tracker, self._open, missing=self._no_model_to_plan)
 
     # -- what a caller does -------------------------------------------------------------------------------------------
 
@@ -166,6 +176,13 @@ class ExecutionArchitecture:
     def tool_warnings(self) -> list[Problem]:
         """What is wrong with tool files; it takes nothing from the tools of other files."""
         return [replace(problem, warning=True) for problem in self._custom.problems]
+
+    def offer(self, names: Iterable[str]) -> None:
+        """Make tools of the project's MCP servers known by name, for a caller of :attr:`tier3` that has no file."""
+        self._servers.add(self.project.base.mcp_servers)
+        for tool in self._servers.tools(names):
+            if self.tools.get_tool(tool.name) is None:
+                self.tools.register_tool(tool)
 
     def check(self, loaded: LoadedBundle) -> list[Problem]:
         """Everything that is wrong with a bundle or worth a warning, with lines: loading's own, names, graph, rules."""
@@ -190,11 +207,11 @@ class ExecutionArchitecture:
         plan, problems = self._plan(loaded)
         if plan is None:
             raise refusal(problems)
-        self._need_models(loaded.bundle)
+        self._need_models(loaded.bundle, plan)
         options = options or RunOptions()
         options = replace(options, environ=options.environ or self._environ)
         context = self.context(run_id)
-        if isinstance(plan, SwarmPlan):
+        if not isinstance(plan, RoutinePlan):
             context = context.model_copy(update={"swarm_id": context.execution_id})
         request = TierExecutionRequest(
             context=context,
@@ -202,7 +219,7 @@ class ExecutionArchitecture:
             allocation=allocation or self.allocation(plan.routine),
             options=ExecutionOptions(timeout_ms=self.settings.timeout_ms),
         )
-        if isinstance(plan, SwarmPlan):
+        if not isinstance(plan, RoutinePlan):
             return self.tier1.prepare(request, options, plan=plan)
         return self.tier2.prepare(request, options, plan=plan)
 
@@ -264,7 +281,7 @@ class ExecutionArchitecture:
         plan, problems = self._plan(loaded)
         if plan is None:
             raise refusal(problems)
-        self._need_models(loaded.bundle)
+        self._need_models(loaded.bundle, plan)
         routine = plan.routine
         options = options or RunOptions(settings=record.settings or {})
         options = replace(options, environ=options.environ or self._environ)
@@ -280,7 +297,7 @@ class ExecutionArchitecture:
         self._earlier[record.id] = _Life(key, log[-1].seq + 1 if log else 1, lease)
         facts = [(event.fact, _ns(event)) for event in log if event.fact is not None]
         resumed = Resumed(self.clock.now_ns(), dict(assume), self._answers(key)) if facts else None
-        if isinstance(plan, SwarmPlan):
+        if not isinstance(plan, RoutinePlan):
             return self.tier1.prepare(request, options, plan=plan, log=facts, resumed=resumed)
         return self.tier2.prepare(request, options, plan=plan, log=facts, resumed=resumed)
 
@@ -348,7 +365,7 @@ class ExecutionArchitecture:
             problems.extend(one for one in loaded.place(found) if (one.line, one.message) not in said)
             problems.extend(loaded.place(plan_agents(bundle, self.tools)[1]))
             problems.extend(self._check_rules(loaded))
-            problems.extend(self._check_models(loaded))
+            problems.extend(self._check_models(loaded, plan))
             problems.extend(self._broken_tool_files(problems))
         if any(not problem.warning for problem in problems):
             return None, problems
@@ -358,9 +375,12 @@ class ExecutionArchitecture:
         """Why nobody can divide a swarm's goal; None when somebody can."""
         return self.ai.bind(plan.swarm.extras.get("models")).missing(models)
 
-    def _check_models(self, loaded: LoadedBundle) -> list[Problem]:
+    def _check_models(self, loaded: LoadedBundle, plan: RoutinePlan | SwarmPlan | None) -> list[Problem]:
         """Models without a price, or with one that nobody can reach, at the steps that name them."""
         problems: list[Problem] = []
+        if plan is not None and not isinstance(plan, RoutinePlan):
+            found = self.ai.bind(plan.swarm.extras.get("models")).check(plan.asking())
+            problems.extend(loaded.place(replace(problem, file=plan.swarm.key) for problem in found))
         for key, routine in loaded.bundle.routines.items():
             used = [(step.model, (*step.pointer, "model")) for step in _asking(routine)]
             if used:
@@ -368,11 +388,13 @@ class ExecutionArchitecture:
                 problems.extend(loaded.place(replace(problem, file=key) for problem in found))
         return problems
 
-    def _need_models(self, bundle: Bundle | SwarmBundle) -> None:
+    def _need_models(self, bundle: Bundle | SwarmBundle, plan: RoutinePlan | SwarmPlan) -> None:
         """Raises ``AI_UNAVAILABLE`` before any step runs that would be wasted."""
-        for routine in bundle.routines.values():
-            used = [step.model for step in _asking(routine)]
-            missing = self.ai.bind(routine.extras.get("models")).missing(used) if used else None
+        asking = [(one.extras.get("models"), [step.model for step in _asking(one)]) for one in bundle.routines.values()]
+        if not isinstance(plan, RoutinePlan):
+            asking.append((plan.swarm.extras.get("models"), [models for models, _ in plan.asking()]))
+        for definitions, used in asking:
+            missing = self.ai.bind(definitions).missing(used) if used else None
             if missing is not None:
                 raise missing
 
@@ -445,6 +467,38 @@ class ExecutionArchitecture:
             work_dir=work.place,
             settle=agents.settle,
             commands=lambda: self.store.take(channel.key),
+            reuse=self._reuse(opening, channel.key, masker),
+        )
+
+    def _reuse(self, opening: Opening, key: int, masker: Masker | None) -> Reuse:
+        """Results of other runs, and where results for others are kept."""
+        run_id, options = opening.context.execution_id, opening.options
+        earlier = self._earlier_run(opening, options.earlier, masker) if options.earlier is not None else None
+        return Reuse(self.store, run_id, key, VROOLI, masker, earlier, options.cache)
+
+    def _earlier_run(self, opening: Opening, run_id: str, masker: Masker | None) -> EarlierRun:
+        """A run of the history with what each of its steps depended on.
+
+        Raises:
+            DefinitionError: Its definition is not recorded, or this version does not take it any more.
+        """
+        environ = opening.options.environ
+        key, record = self.store.find(run_id)
+        bundle = load_stored(record.definition or {}).bundle
+        plan, problems = self.tier2.plan(bundle) if isinstance(bundle, Bundle) else (None, [])
+        if plan is None:
+            raise refusal(problems)
+        secret = {name: opening.inputs.get(name) for name, one in plan.routine.inputs.items() if one.secret}
+        known = _unsealed(record.inputs or {}, masker) if masker is not None else record.inputs or {}
+        events = replay(self.store, key, masker=masker, whole=True)
+        return EarlierRun(
+            record.id,
+            plan,
+            {**known, **secret},
+            ((event.fact, _ns(event)) for event in events if event.fact is not None),
+            MachineOptions(environ=environ),
+            str((record.settings or {}).get("vrooli", "")),
+            opening.options.forced,
         )
 
     def _channel(self, opening: Opening, metadata: EventMetadata, masker: Masker | None) -> tuple[Channel, Lease]:
@@ -706,7 +760,7 @@ def _definition(bundle: Bundle | SwarmBundle) -> Routine | SwarmDefinition:
 def _asked(
     plan: RoutinePlan | SwarmPlan, bundle: Bundle | SwarmBundle, inputs: Mapping[str, Any]
 ) -> RoutineExecutionInput | SwarmCoordinationInput:
-    if isinstance(plan, SwarmPlan):
+    if not isinstance(plan, RoutinePlan):
         return SwarmCoordinationInput(goal=plan.swarm.goal, bundle=bundle, parameters=dict(inputs))
     return RoutineExecutionInput(routine_id=plan.routine.name, parameters=dict(inputs), bundle=bundle)
 

@@ -28,6 +28,11 @@ DOCS = ROOT / "docs"
 _FENCE = re.compile(r"^```(?P<lang>[a-z]+)?(?P<rest>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
 _MARK = re.compile(r"<!-- ([^>]*) -->\n\Z")
+# What no two runs have in common.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?")
+_DURATION = re.compile(r"\b\d+(\.\d+)?(ms|s)\b")
+_RUN = re.compile(r"\b[0-9a-z]{9}-[0-9a-z]{8}\b")
+_GAP = re.compile(r"(?<=\S) {2,}")
 _SETTING = re.compile(r"[A-Z_]+=")
 
 
@@ -71,10 +76,17 @@ def blocks(text: str) -> list[Block]:
 
 
 def matches(expected: str, printed: str) -> bool:
-    """``…`` is any text of a line, or any lines when it stands alone."""
-    pattern = re.escape(expected.strip("\n"))
+    """``…`` is any text of a line, or any lines when it stands alone; what differs from run to run does not count."""
+    pattern = re.escape(_steady(expected).strip("\n"))
     pattern = re.sub(r"^[ ]*…$", r"[\\s\\S]*?", pattern, flags=re.MULTILINE).replace("…", "[^\n]*?")
-    return re.fullmatch(pattern, printed.strip("\n")) is not None
+    return re.fullmatch(pattern, _steady(printed).strip("\n")) is not None
+
+
+def _steady(text: str) -> str:
+    """The text without times, durations, ids of runs, and the widths of columns that hang on them."""
+    for volatile in (_TIME, _DURATION, _RUN):
+        text = volatile.sub("0", text)
+    return _GAP.sub("  ", text)
 
 
 @dataclass
@@ -99,6 +111,8 @@ class Place:
             "XDG_STATE_HOME": str(self.home / "state"),
             "PYTHONUTF8": "1",
             "TZ": "UTC",
+            "LOGNAME": "ada",
+            "USER": "ada",
             **{f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }
 
@@ -124,7 +138,8 @@ class Place:
         out, err = self.home / "out", self.home / "err"
         out.write_text("")
         err.write_text("")
-        self.code = self._started(command, words, out, err)
+        code = self._started(command, words, out, err)
+        self.code = code if code >= 0 else 128 - code  # as a shell tells a signal
         return (err.read_text(encoding="utf-8") if stderr else "") + out.read_text(encoding="utf-8")
 
     def _started(self, command: str, words: list[str], out: Path, err: Path) -> int:

@@ -51,7 +51,7 @@ def error_of(result: ExecutionResult) -> str:
 
 
 async def test_results_are_structured_content_or_one_text_or_blocks(tmp_path: Path) -> None:
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"id": "add", "tool": "a.add", "parameters": {"a": 2, "b": 3}},
         {"id": "weather", "tool": "a.weather", "parameters": {"city": "Rome"}},
         {"id": "say", "tool": "a.say", "parameters": {"text": "hello"}},
@@ -71,22 +71,18 @@ async def test_results_are_structured_content_or_one_text_or_blocks(tmp_path: Pa
     }
 
 
-async def test_a_server_is_started_once_a_run_and_only_when_a_step_names_it(
+async def test_a_server_is_started_once_when_a_step_names_it_with_a_cleared_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = [{"id": f"s{n}", "tool": "a.say", "parameters": {"text": str(n)}} for n in range(5)]
+    monkeypatch.setenv("SOME_API_KEY", "x")
+    steps: list[dict[str, Any]] = [{"id": f"s{n}", "tool": "a.say", "parameters": {"text": str(n)}} for n in range(5)]
+    steps.append({"id": "e", "tool": "a.environment"})
     files = {name: str(tmp_path / name) for name in ("a", "b")}
     result = await run(tmp_path, steps, a=stdio(env={"PIDFILE": files["a"]}), b=stdio(env={"PIDFILE": files["b"]}))
     assert result.success
     assert len((tmp_path / "a").read_text().split()) == 1
     assert not (tmp_path / "b").exists()
-
-
-async def test_the_environment_of_a_server_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_API_KEY", "x")
-    steps = [{"id": "e", "tool": "a.environment"}]
-    result = await run(tmp_path, steps, a=stdio(env={"GIVEN": "1"}))
-    assert set(result.result["e"].split()) <= {"PATH", "HOME", "LANG", "TMPDIR", "GIVEN", "LC_CTYPE"}
+    assert set(result.result["e"].split()) <= {"PATH", "HOME", "LANG", "TMPDIR", "PIDFILE", "LC_CTYPE"}
 
 
 async def test_calls_are_validated_by_the_server_s_schema_and_an_error_result_is_a_failure(

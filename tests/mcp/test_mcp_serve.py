@@ -64,8 +64,8 @@ async def client(folder: Path) -> AsyncIterator[ClientSession]:
 async def test_routines_are_tools_with_their_inputs_as_schema_and_progress(project: Path) -> None:
     told: list[tuple[float, float | None, str | None]] = []
 
-    async def progress(count: float, total: float | None, message: str | None) -> None:
-        told.append((count, total, message))
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
 
     async with client(project) as session:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
@@ -80,16 +80,15 @@ async def test_routines_are_tools_with_their_inputs_as_schema_and_progress(proje
             "required": ["name"],
             "additionalProperties": False,
         }
-        done: Any = await session.call_tool("hello", {"name": "Ada"}, progress_callback=progress)
-        assert done.structured_content == {"said": ["Hello Ada", "Hello Ada"]}
-        assert not done.is_error
+        done: Any = await session.call_tool("hello", {"name": "Ada"}, progress_callback=note)
+        assert (done.structured_content, done.is_error) == ({"said": ["Hello Ada", "Hello Ada"]}, False)
         wrong: Any = await session.call_tool("hello", {"nam": "Ada"})
         assert wrong.is_error
         assert "did you mean 'name'?" in wrong.content[0].text
         unknown: Any = await session.call_tool("nobody", {})
         assert unknown.is_error
-    assert told[-1] == (2, 2, "b completed")
     assert "broken.yaml" in (project / "stderr").read_text()
+    assert told == [(1, 2, "a completed"), (2, 2, "b completed")]
 
 
 async def test_a_cancelled_call_stops_its_run(project: Path) -> None:
@@ -128,3 +127,17 @@ def test_tools_lock_pins_what_servers_offer(http: str, tmp_path: Path) -> None:
     tools["old"] = tools.pop("say")
     (tmp_path / "vrooli.lock").write_text(json.dumps(locked))
     assert lock().stderr.splitlines()[:3] == ["new      t.say", "gone     t.old", "changed  t.add"]
+
+
+def test_tools_call_asks_a_server_of_the_project(http: str, tmp_path: Path) -> None:
+    (tmp_path / "vrooli.yaml").write_text(plain_yaml({"mcp_servers": {"t": {"url": http}}}))
+
+    def tools(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [VROOLI, "tools", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    done = tools("call", "t.add", "-p", "a=2", "-o", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"result": 3}), done.stderr
+    wrong = tools("call", "t.ad")
+    assert wrong.returncode == 2
+    assert "did you mean 't.add'?" in wrong.stderr

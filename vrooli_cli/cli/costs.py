@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MESSAGE: Final = 16  # tokens that a message costs beside its text
 _FRAME: Final = 512  # bytes of a request around its texts, at the most
-_REPAIRS: Final = 2
+_REPAIRS: Final = 2  # also of an empty answer, so also of a step without a schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
     from vrooli_cli.cli.report import Papers
     from vrooli_cli.loading.bundle import LoadedBundle
+    from vrooli_cli.model.routine import Routine
+    from vrooli_cli.model.swarm import SwarmDefinition
     from vrooli_cli.tier1.plan import SwarmPlan
     from vrooli_cli.tier1.swarm import PreparedSwarm
     from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan
@@ -215,7 +217,7 @@ def _wire(stdout: Stdout, result: ExecutionResult) -> dict[str, Any]:
 
 def _shown_last(wire: dict[str, Any], prepared: PreparedRun | PreparedSwarm, how: How) -> dict[str, Any]:
     """What the summary is made of: without the outputs, where the terminal shows them right below it anyway."""
-    printed = how.format == "text" and prepared.plan.routine.outputs is not None
+    printed = how.format == "text" and declares(prepared.plan.routine)
     if wire["status"] == ExecutionStatus.SUSPENDED:  # the view says what it waits for; that is no failure
         wire = {**wire, "error": None}
     return {**wire, "result": None} if printed and sys.stdout.isatty() else wire
@@ -228,6 +230,11 @@ def _shorten(step: dict[str, Any]) -> None:
         return
     if (len(value) if isinstance(value, str) else len(as_json(value))) > RESULT_LIMIT:
         step |= {"result": cut(value, RESULT_LIMIT), "truncated": True}
+
+
+def declares(definition: Routine | SwarmDefinition) -> bool:
+    """True when the file says what its result is: outputs, or a synthesis."""
+    return definition.outputs is not None or getattr(definition, "synthesis", None) is not None
 
 
 def _hint(result: ExecutionResult, prepared: PreparedRun | PreparedSwarm, how: How) -> str | None:
@@ -310,7 +317,7 @@ class _Ended:
     def _text(self) -> str:
         if self.how.field:
             return field_text(self.result.result, self.how.field)
-        return outputs_text(self.prepared.plan.routine.outputs is not None, self.result.result)
+        return outputs_text(declares(self.prepared.plan.routine), self.result.result)
 
     def code(self, received: int) -> int:
         """The exit code of the table in cli.md."""

@@ -110,6 +110,8 @@ def _speakable(value: Any) -> Any:
 
 def outputs_text(declared: bool, result: Any) -> str:
     """What ``-o text`` prints: one string as it is, one other scalar as JSON, all else as a YAML map by name."""
+    if declared and isinstance(result, str):  # a swarm's last word
+        return result if result.endswith("\n") else f"{result}\n"
     if not declared or not isinstance(result, Mapping) or not result:
         return ""
     if len(result) == 1:

@@ -288,9 +288,9 @@ def go_on(call: Invocation, run: str, going: Going) -> int:
             raise InputError(f"{record.id!r} was one step that a program asked for; only runs can be resumed")
         if store.is_alive(record.id):
             raise InputError(f"the run {record.id} is at work; `vrooli runs logs -f {record.id}` shows what it does")
-        settings = settings_of(call, **going.flags).over(_recorded(record))
+        settings = settings_of(call, **going.flags).over(recorded_settings(record))
         loaded = load_stored(record.definition or {})
-        how = _how(settings, going)
+        how = how_of(settings, going)
         if record.status == "completed":
             return _print_again(call, store, record, loaded, how)
         assume = _assumed(store, record, going.assume)
@@ -325,7 +325,7 @@ async def _resume(
         settings,
         store=store,
         approver=approver,
-        permissions=_permissions(record, going),
+        permissions=permissions_of(record, going),
         folder=(record.settings or {}).get("folder"),
     )
     try:
@@ -351,7 +351,7 @@ def options_of(settings: Settings) -> Any:
     )
 
 
-def _recorded(record: RunRecord) -> Settings:
+def recorded_settings(record: RunRecord) -> Settings:
     """The settings under which the run began."""
     from vrooli_cli.loading.project import Settings
 
@@ -359,7 +359,7 @@ def _recorded(record: RunRecord) -> Settings:
     return Settings(**{name: value for name, value in (record.settings or {}).items() if name in known})
 
 
-def _permissions(record: RunRecord, going: Going) -> Permissions:
+def permissions_of(record: RunRecord, going: Going) -> Permissions:
     """The level of the command line: as given now, else as it was when the run began."""
     from vrooli_cli.architecture import recorded_permissions
     from vrooli_cli.cli.session import command_line_rules
@@ -369,7 +369,8 @@ def _permissions(record: RunRecord, going: Going) -> Permissions:
     return recorded_permissions(record.settings or {})
 
 
-def _how(settings: Settings, going: Going) -> How:
+def how_of(settings: Settings, going: Going) -> How:
+    """How the run is shown, and what is printed of it."""
     from vrooli_cli.cli.drive import How
     from vrooli_cli.cli.output import field_path
     from vrooli_cli.cli.report import check_papers
@@ -462,6 +463,7 @@ def _asked(name: str) -> str:
 
 def _print_again(call: Invocation, store: Store, record: RunRecord, loaded: LoadedBundle, how: How) -> int:
     """The result of a run that has completed."""
+    from vrooli_cli.cli.drive import declares
     from vrooli_cli.cli.output import Stdout, field_text, outputs_text, result_line
     from vrooli_cli.journal.history import history_of, result_of
 
@@ -477,7 +479,7 @@ def _print_again(call: Invocation, store: Store, record: RunRecord, loaded: Load
     elif how.field:
         stdout.text(field_text(result.result, how.field))
     elif how.format == "text":
-        stdout.text(outputs_text(loaded.definition.outputs is not None, result.result))
+        stdout.text(outputs_text(declares(loaded.definition), result.result))
     stdout.check()
     return 0
 

@@ -369,6 +369,7 @@ async def _execute(
         timeout_ms=settings.timeout_ms,
         grace_ms=5000 if settings.grace_ms is None else settings.grace_ms,
         settings=kept_settings(settings),
+        cache=not settings.no_cache,
     )
     try:
         prepared = architecture.prepare(loaded, values, options=options)

@@ -8,6 +8,7 @@ import typer
 
 from vrooli_cli.cli.console import Invocation
 from vrooli_cli.cli.help import VerbCommand
+from vrooli_cli.cli.options import Json, choice
 
 KINDS = ("routine", "swarm", "test", "project", "events")
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -20,7 +21,12 @@ def _kinds(incomplete: str) -> list[str]:
 @app.command("schema", cls=VerbCommand)
 def schema(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(help=", ".join(KINDS), autocompletion=_kinds)] = "routine",
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(KINDS), autocompletion=_kinds)] = "routine",
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="FORMAT", **choice("json", "yaml"), help="json (default) or yaml."),
+    ] = "json",
+    json: Json = False,
 ) -> int:
     """Print the JSON Schema of a kind of file, for editors.
 
@@ -35,7 +41,7 @@ def schema(
         hint = did_you_mean(kind, KINDS) or f"there is {', '.join(KINDS)}"
         raise InputError(f"there is no schema {kind!r}; {hint}")
     stdout = Stdout(call)
-    stdout.json(json_schema(kind))  # type: ignore[arg-type]
+    stdout.document(json_schema(kind), "json" if json else output)  # type: ignore[arg-type]
     stdout.check()
     return 0
 

@@ -122,11 +122,32 @@ def show(
 
 def _tool(call: Invocation, name: str, folders: list[str] | None) -> Tool:
     known = _known(call, folders)
-    tool = known.get_tool(name)
+    tool = known.get_tool(name) or _of_server(call, name)
     if tool is None:
         hint = did_you_mean(name, [one.name for one in known]) or "`vrooli tools list` shows them"
         raise VrooliError(f"there is no tool {name!r}; {hint}", code="TOOL_NOT_FOUND")
     return tool
+
+
+def _of_server(call: Invocation, name: str) -> Tool | None:
+    """The tool of one of the project's MCP servers, which is asked for it."""
+    from vrooli_cli.loading.inputs import resolve_secrets
+    from vrooli_cli.loading.project import load_project
+
+    project, server = load_project(), name.partition(".")[0]
+    if "." not in name or server not in project.base.mcp_servers:
+        return None
+    import asyncio
+
+    from vrooli_cli.tier3.mcp import listed
+
+    secrets, _ = resolve_secrets(project.base.secrets, call.environ)
+    found = asyncio.run(listed({server: project.base.mcp_servers[server]}, secrets, {}))[server]
+    if name not in found:
+        from vrooli_cli.tier3.mcp.server import no_such_tool
+
+        raise no_such_tool(name, found)
+    return found[name]
 
 
 def _page(call: Invocation, tool: Tool) -> str:
@@ -250,6 +271,7 @@ async def _called(
         environ=call.environ,
     )
     async with architecture:
+        architecture.offer([name])
         context = architecture.context()
         request = TierExecutionRequest(
             context=context,

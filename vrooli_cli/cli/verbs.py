@@ -26,6 +26,7 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "run": Verb("vrooli_cli.cli.run", "Run a routine or a swarm", result=True),
     "resume": Verb("vrooli_cli.cli.resume", "Go on with a run that failed, was stopped or suspended", result=True),
+    "rerun": Verb("vrooli_cli.cli.rerun", "Run a run's file again, reusing what has not changed", result=True),
     "approve": Verb("vrooli_cli.cli.resume", "Say yes to a step that waits for approval", result=True),
     "reject": Verb("vrooli_cli.cli.resume", "Say no to a step that waits for approval", result=True),
     "runs": Verb("vrooli_cli.cli.history", "List, show, follow, compare, add up, export and prune runs"),
@@ -36,5 +37,6 @@ VERBS: dict[str, Verb] = {
     "tools": Verb("vrooli_cli.cli.tools", "List and show the tools there are, and call one"),
     "mcp": Verb("vrooli_cli.cli.mcp", "Offer the project's routines as tools to other MCP clients"),
     "init": Verb("vrooli_cli.cli.init", "Write a project that runs and tests at once, with no key"),
+    "doctor": Verb("vrooli_cli.cli.doctor", "Say what is configured here, and whether the model answers"),
     "schema": Verb("vrooli_cli.cli.schema", "Print the JSON Schema of a kind of file, for editors"),
 }

@@ -168,7 +168,10 @@ class _Folder:
             where = ", ".join(payload.get("steps") or payload.get("tasks") or ())
             code = payload.get("code", "APPROVAL_REQUIRED")
             run.error = {"code": code, "message": f"the run waits for an answer: {where}", "tier": None, "step": None}
-        run.active_ns += max(0, self._now - self._life_began)
+        if payload.get("duration_ms") is not None:
+            run.active_ns = payload["duration_ms"] * 1_000_000  # of all lives
+        else:
+            run.active_ns += max(0, self._now - self._life_began)
 
     def _resumed(self, event: Wire, payload: Wire) -> None:
         run = self._run

@@ -7,17 +7,18 @@ plan. ``pointer`` leads back into the file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from vrooli_cli.errors import Pointer
 from vrooli_cli.model.run import Effects, ExecutionStrategy, RetryPolicy
+from vrooli_cli.model.values import lean
 
 TriggerRule = Literal["none_failed", "all_succeeded", "all_done", "any_failed", "any_succeeded"]
 PRIORITIES: dict[str, int] = {"low": 0, "medium": 1, "high": 2}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ToolCall:
     """``tool: NAME`` with ``parameters``."""
 
@@ -25,7 +26,7 @@ class ToolCall:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Prompt:
     """``prompt: TEXT`` and what goes with it (spec ai.md)."""
 
@@ -42,7 +43,7 @@ class Prompt:
     reveal: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ChildRoutine:
     """``routine: NAME-OR-PATH``; ``target`` is its key in the bundle."""
 
@@ -51,21 +52,21 @@ class ChildRoutine:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Group:
     """``parallel: [STEP, …]``: its own small graph."""
 
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Wait:
     """``wait: 10s``; ``duration`` is milliseconds, or text with ``{{ }}`` that gives a duration."""
 
     duration: int | str
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Approval:
     """``approval: …``: asks a person."""
 
@@ -77,7 +78,7 @@ class Approval:
 Action = ToolCall | Prompt | ChildRoutine | Group | Wait | Approval
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ForEach:
     """``for_each`` and ``matrix``.
 
@@ -96,7 +97,7 @@ class ForEach:
     fail_fast: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Repeat:
     """``repeat``: again until EXPR over ``result`` holds."""
 
@@ -105,7 +106,7 @@ class Repeat:
     delay_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class OnError:
     """What becomes of a failure: ``fail``, ``continue``, or ``recover`` with a value."""
 
@@ -113,7 +114,7 @@ class OnError:
     value: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Limits:
     """``allocation`` as written; None is "as the level above"."""
 
@@ -123,7 +124,7 @@ class Limits:
     max_concurrent_steps: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class CacheRule:
     """``cache: {ttl, key}``: reuse across runs."""
 
@@ -131,7 +132,7 @@ class CacheRule:
     key: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Step:
     """One step, every default filled in.
 
@@ -174,7 +175,7 @@ class Step:
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Defaults:
     """``defaults``: what holds for steps that do not say otherwise; merged into the steps when they are loaded."""
 
@@ -185,7 +186,7 @@ class Defaults:
     model: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class EventAgent:
     """One entry of ``events``: something that listens and acts outside the critical path (spec swarm.md).
 
@@ -208,7 +209,7 @@ class EventAgent:
     pointer: Pointer = ()
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Input:
     """A declared input; ``schema`` holds its JSON Schema keywords only."""
 
@@ -223,7 +224,7 @@ class Input:
     pointer: Pointer = ()
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Rule:
     """A permission rule as written, with the place that a refusal names.
 
@@ -236,7 +237,7 @@ class Rule:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Permissions:
     """One level of rules; deny wins, then ask, then allow (spec tools.md, "Permissions")."""
 
@@ -251,7 +252,7 @@ class Permissions:
 HANDLERS = ("success", "failure", "finally")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Routine:
     """A whole routine.
 
@@ -288,7 +289,7 @@ class Routine:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Bundle:
     """The closed world of a run: the main routine and every routine that it can reach; read once, never again.
 

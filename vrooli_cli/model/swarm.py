@@ -6,18 +6,19 @@ Loading makes these values from a file; :class:`SubTask` is also what the goal d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from vrooli_cli.errors import Pointer
 from vrooli_cli.model.routine import Defaults, EventAgent, Input, Limits, Permissions, Routine, Step
 from vrooli_cli.model.run import Agent
+from vrooli_cli.model.values import lean
 
 DEFAULT_COMPLEXITY = 5
 MOST_TASKS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class SubTask:
     """A part of the goal.
 
@@ -36,7 +37,7 @@ class SubTask:
     pointer: Pointer = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class AgentDefinition:
     """A member of the swarm as the file describes it.
 
@@ -73,7 +74,7 @@ class AgentDefinition:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Assignment:
     """Who does a task, and why: one line of a frozen plan."""
 
@@ -81,7 +82,7 @@ class Assignment:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Planner:
     """Who divides the goal into tasks."""
 
@@ -91,7 +92,7 @@ class Planner:
     max_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Synthesis:
     """The model's last word over the results of the tasks."""
 
@@ -103,7 +104,7 @@ class Synthesis:
     max_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class SwarmDefinition:
     """A whole swarm.
 
@@ -152,7 +153,7 @@ class SwarmDefinition:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class SwarmBundle:
     """The closed world of a swarm run: the swarm and every routine that it can reach.
 

@@ -383,6 +383,8 @@ class _RoutineCompiler:
 
     def _cycle(self, cycle: Sequence[tuple[str, str]], steps: Sequence[Step]) -> None:
         path = [edge[0] for edge in cycle]
+        if len(path) == 1:  # an edge or a reference to itself, told where it stands
+            return
         first = min(range(len(path)), key=lambda i: path[i])
         path = path[first:] + path[:first]
         shown = [*path, path[0]] if len(path) <= 12 else [*path[:10], "…", path[-1], path[0]]

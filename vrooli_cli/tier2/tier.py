@@ -31,6 +31,7 @@ from vrooli_cli.model.swarm import SwarmBundle
 from vrooli_cli.tier2.context import BlackboardManager, RunContext, check_inputs
 from vrooli_cli.tier2.machine import Answered, MachineOptions, Resumed, RunMachine, RunStarted, Stimulus
 from vrooli_cli.tier2.plan import DependencyResolver, RoutinePlan, summarise
+from vrooli_cli.tier2.reuse import Reuse
 from vrooli_cli.tier2.run import RunShell, result_of
 from vrooli_cli.tier3.registry import ToolRegistry
 from vrooli_cli.tier3.scope import Scope, StepRunner
@@ -47,6 +48,9 @@ class RunOptions:
         run_id: None makes a new one.
         environ: The environment that the run may look at.
         settings: What the history keeps so that a resume can say it again.
+        earlier: The run whose results are used where nothing has changed.
+        forced: Steps that run all the same, with what is inside them.
+        cache: False with ``--no-cache``: steps with ``cache`` use and keep nothing.
     """
 
     keep_going: bool = False
@@ -55,6 +59,9 @@ class RunOptions:
     grace_ms: int = 5000
     environ: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    earlier: str | None = None
+    forced: tuple[str, ...] = ()
+    cache: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +92,7 @@ class Opened:
     Attributes:
         narrow: Makes the scope of a child run from its parent's.
         settle: Waits for what works beside the run (event agents), before its result is made.
+        reuse: Results of other runs.
         commands: What other processes have left for this run since the last look; None when nobody can.
         close: Writes the run's end into the history and lets go of everything; the last thing that happens.
     """
@@ -96,6 +104,7 @@ class Opened:
     work_dir: str = ""
     settle: Callable[[], Awaitable[None]] = _nothing_to_settle
     commands: Callable[[], Sequence[Mapping[str, Any]]] | None = None
+    reuse: Reuse | None = None
 
 
 class PreparedRun:
@@ -322,7 +331,7 @@ class RunStateMachine:
         )
         for fact, at in log:
             machine.evolve(fact, at)
-        shell = RunShell(machine, opened.channel, self.runner, opened.scope, opened.narrow)
+        shell = RunShell(machine, opened.channel, self.runner, opened.scope, opened.narrow, opened.reuse)
         prepared = PreparedRun(plan, machine, shell, opened, context, self._tracker, allocation, resumed)
         self._active[context.execution_id] = prepared
         return prepared
@@ -399,4 +408,6 @@ def _machine_options(request: TierExecutionRequest, options: RunOptions, work_di
         environ=options.environ,
         work_dir=work_dir,
         parent_execution_id=request.context.parent_execution_id,
+        reuse=options.earlier is not None,
+        cache=options.cache,
     )

@@ -83,7 +83,12 @@ def _request(
         raise ToolError(message, code="PARAMETER_INVALID", retryable=False)
     if params.get("query"):
         url = url.copy_merge_params({name: _texts(value) for name, value in params["query"].items()})
-    headers = {**body.pop("headers"), **{name.lower(): text_of(one) for name, one in params.get("headers", {}).items()}}
+    given = {name.lower(): text_of(one) for name, one in params.get("headers", {}).items()}
+    for name, one in given.items():
+        if any(char in name + one for char in "\r\n\0"):
+            message = f"http: the header {name!r} holds a line break or NUL; a header is one line"
+            raise ToolError(message, code="PARAMETER_INVALID", retryable=False)
+    headers = {**body.pop("headers"), **given}
     silence = _SILENCE if left is None else max(left, 0.001)
     timeout = httpx.Timeout(silence, connect=min(_CONNECT, silence), pool=None)
     return client.build_request(_method(params), url, headers=headers, timeout=timeout, **body)

@@ -28,7 +28,7 @@ from vrooli_cli.model.run import Effects
 from vrooli_cli.model.swarm import SwarmDefinition
 from vrooli_cli.tier3.environment import KEPT
 from vrooli_cli.tier3.host import LocalHost
-from vrooli_cli.tier3.registry import Tool, ToolContext, ToolRegistry
+from vrooli_cli.tier3.registry import Execute, Tool, ToolContext, ToolRegistry
 from vrooli_cli.tier3.scope import Outcome, Scope, StepCall, StepRunner, ToolInvocation
 
 if TYPE_CHECKING:
@@ -45,10 +45,12 @@ class Servers:
     Attributes:
         definitions: Name → what the file says.
         lock: Server → tool → its entry in ``vrooli.lock``; None without that file.
+        owned: Told of every server's process, so that nobody takes it for a stray one.
     """
 
     definitions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     lock: Mapping[str, Mapping[str, Any]] | None = None
+    owned: Callable[[int, bool], None] | None = None
 
     def add(self, definitions: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
         """Further servers; a problem for a name that means another one already."""
@@ -64,12 +66,12 @@ class Servers:
         if self.lock is not None:
             for server in self.definitions:
                 for name, entry in self.lock.get(server, {}).items():
-                    yield _pinned(server, name, entry)
+                    yield self._pinned(server, name, entry)
             return
         for name in names:
             server, dot, tool = name.partition(".")
             if dot and tool and server in self.definitions and not any(letter in name for letter in "*?["):
-                yield _placeholder(server, name)
+                yield self._placeholder(server, name)
 
     def named(self, patterns: Iterable[str]) -> list[str]:
         """The servers that names or globs of tools mean."""
@@ -84,29 +86,58 @@ class Servers:
             return None
         return {f"{server}.{name}": entry["digest"] for name, entry in self.lock.get(server, {}).items()}
 
+    async def server(self, name: str, context: ToolContext) -> McpServer:
+        """The run's server of that name; made once a root run, closed with it."""
+        from vrooli_cli.tier3.mcp.server import McpServer
 
-def _pinned(server: str, name: str, entry: Mapping[str, Any]) -> Tool:
-    return Tool(
-        name=f"{server}.{name}",
-        description=entry.get("description", ""),
-        schema=entry.get("schema") or _ANY,
-        execute=_not_started,
-        effects=cast(Effects, entry.get("effects", "once")),
-        asks=True,
-        origin=f"mcp:{server}",
-        digest=entry["digest"],
-    )
+        definition, env = rendered(self.definitions[name], context.scope.secrets, context.scope.env)
+
+        def make() -> McpServer:
+            return McpServer(name, definition, env, pinned=self.pinned(name), owned=self.owned)
+
+        made: McpServer = await context.shared(f"mcp:{name}", make)
+        return made
+
+    def _pinned(self, server: str, name: str, entry: Mapping[str, Any]) -> Tool:
+        return Tool(
+            name=f"{server}.{name}",
+            description=entry.get("description", ""),
+            schema=entry.get("schema") or _ANY,
+            execute=self._starting(server, f"{server}.{name}"),
+            effects=cast(Effects, entry.get("effects", "once")),
+            asks=True,
+            origin=f"mcp:{server}",
+            digest=entry["digest"],
+        )
+
+    def _placeholder(self, server: str, name: str) -> Tool:
+        return Tool(
+            name=name,
+            description="What it does, only its server knows.",
+            schema=_ANY,
+            execute=self._starting(server, name),
+            asks=True,
+            origin=f"mcp:{server}",
+        )
+
+    def _starting(self, server: str, name: str) -> Execute:
+        """A call that starts the server when nobody has."""
+
+        async def execute(params: dict[str, Any], context: ToolContext, /) -> Any:
+            tools = await (await self.server(server, context)).tools()
+            tool = _found(name, tools)
+            tool.validate(params)
+            return await tool.execute(params, context)
+
+        return execute
 
 
-def _placeholder(server: str, name: str) -> Tool:
-    description = "What it does, only its server knows."
-    return Tool(
-        name=name, description=description, schema=_ANY, execute=_not_started, asks=True, origin=f"mcp:{server}"
-    )
+def _found(name: str, tools: Mapping[str, Tool]) -> Tool:
+    if name in tools:
+        return tools[name]
+    from vrooli_cli.tier3.mcp.server import no_such_tool
 
-
-async def _not_started(params: dict[str, Any], context: ToolContext, /) -> Any:
-    raise VrooliError("the MCP server of this tool was not started", code="TOOL_FAILED", tier="tier3")
+    raise no_such_tool(name, tools)
 
 
 class WithServers:
@@ -115,13 +146,11 @@ class WithServers:
     Args:
         inner: Does the attempt.
         servers: What files define; may grow while this lives.
-        owned: Told of every server's process, so that nobody takes it for a stray one.
     """
 
-    def __init__(self, inner: StepRunner, servers: Servers, owned: Callable[[int, bool], None]) -> None:
+    def __init__(self, inner: StepRunner, servers: Servers) -> None:
         self._inner = inner
         self._servers = servers
-        self._owned = owned
 
     async def attempt(self, call: StepCall, scope: Scope) -> Outcome:
         """See :class:`~vrooli_cli.tier3.scope.StepRunner`."""
@@ -136,22 +165,8 @@ class WithServers:
 
     async def _with(self, names: Iterable[str], call: StepCall, scope: Scope) -> Scope:
         found: dict[str, Tool] = {}
-        for name in names:
-            server = await self._server(name, call, scope)
-            tools = await server.tools()
-            if call.tool.startswith(f"{name}.") and call.tool not in tools:
-                from vrooli_cli.tier3.mcp.server import no_such_tool
-
-                raise no_such_tool(call.tool, tools)
-            found |= tools
-        return scope.child(tools=_Shadowing(found.values(), scope.tools))
-
-    async def _server(self, name: str, call: StepCall, scope: Scope) -> McpServer:
-        """The run's server of that name; made once a root run."""
-        from vrooli_cli.tier3.mcp.server import McpServer
-
         invocation = ToolInvocation(
-            tool=name,
+            tool=call.tool,
             parameters={},
             address=call.address,
             attempt=call.attempt,
@@ -159,13 +174,12 @@ class WithServers:
             admission=Admission(),
         )
         context = ToolContext(invocation, scope, scope.host)  # type: ignore[arg-type]
-        definition, env = rendered(self._servers.definitions[name], scope.secrets, scope.env)
-
-        def make() -> McpServer:
-            return McpServer(name, definition, env, pinned=self._servers.pinned(name), owned=self._owned)
-
-        made: McpServer = await context.shared(f"mcp:{name}", make)
-        return made
+        for name in names:
+            tools = await (await self._servers.server(name, context)).tools()
+            if call.tool.startswith(f"{name}."):
+                _found(call.tool, tools)
+            found |= tools
+        return scope.child(tools=_Shadowing(found.values(), scope.tools))
 
 
 class _Shadowing(ToolRegistry):

@@ -1,0 +1,102 @@
+"""What other tools take from here: the GitHub Action, the pre-commit hooks, completions, ``doctor``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+VROOLI = str(Path(sys.executable).with_name("vrooli"))
+
+
+def run(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command as a process; no key and no settings of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VROOLI_", "OPENAI_"))}
+    kept |= {"VROOLI_STORE": str(folder / "s.db"), "NO_COLOR": "1", **environment}
+    return subprocess.run(words, cwd=folder, env=kept, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_action_runs_a_routine_and_writes_summary_and_outputs(tmp_path: Path) -> None:
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    script = action["runs"]["steps"][-1]["run"]
+    (tmp_path / "r.yaml").write_text(
+        "inputs: {name: {}}\n"
+        "steps: [{id: a, tool: echo, parameters: {message: 'Hi {{ name }}'}}]\n"
+        "outputs: {said: '{{ steps.a.result }}'}\n"
+    )
+    outputs, summary = tmp_path / "outputs", tmp_path / "summary"
+    environment = {
+        "ROUTINE": "r.yaml",
+        "INPUTS": '{name: "$(touch pwned) `x` | <b>"}',
+        "ARGS": "--view none",
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_ACTION_PATH": str(ROOT),
+        "GITHUB_OUTPUT": str(outputs),
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = run("bash", "-e", "-c", script, folder=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "pwned").exists()
+    assert "completed" in outputs.read_text()
+    assert json.dumps({"said": "Hi $(touch pwned) `x` | <b>"}) in outputs.read_text()
+    assert "| said | Hi $(touch pwned) &#96;x&#96; &#124; &lt;b> |" in summary.read_text()
+    missing = run("bash", "-e", "-c", script, folder=tmp_path, **environment | {"ROUTINE": "no.yaml"})
+    assert missing.returncode == 2
+    assert "failed" in summary.read_text()
+    for step in action["runs"]["steps"]:
+        assert "${{" not in step.get("run", "")
+
+
+def test_every_input_of_the_action_is_described() -> None:
+    action: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+    assert all(one["description"] for one in (*action["inputs"].values(), *action["outputs"].values()))
+
+
+@pytest.mark.parametrize(
+    "hook", yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text()), ids=lambda one: one["id"]
+)
+def test_the_pre_commit_hooks_call_what_there_is(hook: dict[str, Any], tmp_path: Path) -> None:
+    assert run(VROOLI, "init", ".", folder=tmp_path).returncode == 0
+    files = [] if hook.get("pass_filenames") is False else ["routines/words.yaml", "routines/words.test.yaml"]
+    words = hook["entry"].split()
+    done = run(VROOLI, *words[1:], *files, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("shell", "mark"), [("bash", "complete -"), ("zsh", "#compdef vrooli"), ("fish", "complete ")])
+def test_there_is_a_completion_script_for_each_shell(shell: str, mark: str, tmp_path: Path) -> None:
+    done = run(VROOLI, folder=tmp_path, _VROOLI_COMPLETE=f"source_{shell}")
+    assert mark in done.stdout
+
+
+def test_names_of_routines_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "routines").mkdir()
+    for name in ("alpha", "alps", "beta"):
+        (tmp_path / "routines" / f"{name}.yaml").write_text("steps: [{id: a, wait: 1s}]\n")
+    words = {"_VROOLI_COMPLETE": "complete_bash", "COMP_WORDS": "vrooli run al", "COMP_CWORD": "2"}
+    assert run(VROOLI, folder=tmp_path, **words).stdout.split() == ["alpha", "alps"]
+
+
+def test_doctor_tells_what_is_missing_and_shows_no_key(tmp_path: Path) -> None:
+    done = run(VROOLI, "doctor", "--json", folder=tmp_path)
+    assert done.returncode == 0
+    found = {one["what"]: one for one in json.loads(done.stdout)}
+    assert found["model"]["state"] == "note"
+    assert "OPENAI_API_KEY is not set" in found["model"]["told"]
+    assert found["store"]["told"] == str(tmp_path / "s.db")
+    wrong = run(
+        VROOLI, "doctor", folder=tmp_path, OPENAI_API_KEY="sk-very-secret", OPENAI_BASE_URL="http://127.0.0.1:9/v1"
+    )
+    assert wrong.returncode == 1
+    assert "cannot be reached" in wrong.stdout
+    assert "very-secret" not in wrong.stdout + wrong.stderr
+    (tmp_path / "vrooli.yaml").write_text("no_such_key: 1\n")
+    assert "vrooli.yaml:1:1" in run(VROOLI, "doctor", folder=tmp_path).stdout

@@ -1,0 +1,345 @@
+"""``vrooli rerun``: the same file as it is now, with the same inputs, as a new run that uses what has not changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vrooli_cli.cli.complete import run_steps
+from vrooli_cli.cli.console import Console, Invocation, one_line
+from vrooli_cli.cli.help import VerbCommand
+from vrooli_cli.cli.options import Debug, Json
+from vrooli_cli.cli.resume import (
+    Allow,
+    Deny,
+    Events,
+    Field,
+    Going,
+    Grace,
+    Junit,
+    KeepGoing,
+    MaxConcurrent,
+    MaxCost,
+    MaxCredits,
+    Model,
+    NoInput,
+    Output,
+    PassExit,
+    Quiet,
+    Report,
+    Run,
+    Schedule,
+    StoreFile,
+    Timeout,
+    Verbose,
+    View,
+    Yes,
+    how_of,
+    options_of,
+    permissions_of,
+    recorded_settings,
+    store_of,
+)
+from vrooli_cli.errors import InputError, VrooliError, did_you_mean
+
+if TYPE_CHECKING:
+    from vrooli_cli.loading.bundle import LoadedBundle
+    from vrooli_cli.loading.project import Settings
+    from vrooli_cli.model.events import ExecutionEvent
+    from vrooli_cli.model.store import RunRecord, Store
+    from vrooli_cli.tier2.tier import RunOptions
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_WHAT = "What runs"
+_MOST_TOLD = 60
+
+
+@app.command("rerun", cls=VerbCommand)
+def rerun(
+    ctx: typer.Context,
+    run: Run,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STEP",
+            help="This step and all that come after it; what is unchanged is reused.",
+            rich_help_panel=_WHAT,
+            autocompletion=run_steps,
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEP",
+            help="This step; what is unchanged is reused.",
+            rich_help_panel=_WHAT,
+            autocompletion=run_steps,
+        ),
+    ] = None,
+    failed: Annotated[
+        bool,
+        typer.Option("--failed", help="What did not complete; what is unchanged is reused.", rich_help_panel=_WHAT),
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Use and keep no result of `cache:` steps.", rich_help_panel=_WHAT)
+    ] = False,
+    input: Annotated[
+        list[str] | None,
+        typer.Option("-i", "--input", metavar="NAME=VALUE", help="Another value; secrets are asked for again."),
+    ] = None,
+    output: Output = None,
+    json: Json = False,
+    field: Field = None,
+    view: View = None,
+    events: Events = None,
+    junit: Junit = None,
+    report: Report = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+    keep_going: KeepGoing = False,
+    schedule: Schedule = None,
+    yes: Yes = False,
+    no_input: NoInput = False,
+    allow: Allow = None,
+    deny: Deny = None,
+    pass_exit: PassExit = False,
+    max_concurrent: MaxConcurrent = None,
+    timeout: Timeout = None,
+    grace: Grace = None,
+    max_credits: MaxCredits = None,
+    max_cost: MaxCost = None,
+    model: Model = None,
+    store: StoreFile = None,
+) -> int:
+    """Run a run's file again, as it is now, with the same inputs.
+
+    Without --from, --only or --failed everything runs. With one, each step's result is used again where nothing that it
+    depends on has changed; the reasons are told.
+    """
+    call: Invocation = ctx.obj
+    call.debug = debug
+    if sum((start is not None, only is not None, failed)) > 1:
+        raise InputError("--from, --only and --failed contradict each other; give one of them")
+    going = Going(
+        flags={
+            "output": "json" if json else output,
+            "view": view,
+            "schedule": schedule,
+            "timeout_ms": timeout,
+            "grace_ms": grace,
+            "max_concurrent": max_concurrent,
+            "max_credits": max_credits,
+            "max_cost": max_cost,
+            "keep_going": keep_going,
+            "model": model,
+            "store": store,
+            "no_input": no_input,
+            "no_cache": no_cache,
+            "yes": yes,
+            "junit": junit,
+            "report": report,
+        },
+        inputs=tuple(input or ()),
+        field=field,
+        events=events,
+        level=verbose - quiet,
+        pass_exit=pass_exit,
+        allow=tuple(allow or ()),
+        deny=tuple(deny or ()),
+    )
+    return _again(call, run, going, _Selection(start, only, failed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Which steps run whatever is unchanged."""
+
+    start: str | None
+    only: str | None
+    failed: bool
+
+    @property
+    def reuses(self) -> bool:
+        return self.failed or self.start is not None or self.only is not None
+
+
+def _again(call: Invocation, run: str, going: Going, selection: _Selection) -> int:
+    import asyncio
+
+    from vrooli_cli.cli.drive import leave, open_events
+    from vrooli_cli.cli.session import settings_of
+
+    with closing(store_of(call, going.flags.get("store"))) as store:
+        _, record = store.find(run)
+        settings = settings_of(call, **going.flags).over(recorded_settings(record))
+        loaded = _load(record)
+        inputs = _inputs(call, loaded, settings, record, going.inputs)
+        options = _options(settings, record, loaded, selection)
+        how = how_of(settings, going)
+        if loaded.warnings and how.level >= 0:
+            Console(call).problems(loaded.warnings)
+        events = open_events(how)
+        threads = threading.enumerate()
+        code = asyncio.run(_run(call, store, record, loaded, settings, going, inputs, options, how, events))
+    return leave(code, threads)
+
+
+async def _run(
+    call: Invocation,
+    store: Store,
+    record: RunRecord,
+    loaded: LoadedBundle,
+    settings: Settings,
+    going: Going,
+    inputs: Mapping[str, Any],
+    options: RunOptions,
+    how: Any,
+    events: Any,
+) -> int:
+    from vrooli_cli.cli.drive import drive
+    from vrooli_cli.cli.session import approver_of, architecture_of
+
+    approver = approver_of(settings)
+    architecture = architecture_of(
+        call,
+        loaded,
+        settings,
+        store=store,
+        approver=approver,
+        permissions=permissions_of(record, going),
+        folder=(record.settings or {}).get("folder"),
+    )
+    try:
+        prepared = architecture.prepare(loaded, inputs, options=options)
+    except VrooliError:
+        await architecture.close()
+        raise
+    reasons = _Reasons()
+    if options.earlier is not None:
+        prepared.channel.fold(reasons.hear)
+    code = await drive(call, architecture, loaded, prepared, how, approver, events)
+    if how.level >= 0:
+        reasons.tell(Console(call))
+    return code
+
+
+def _load(record: RunRecord) -> LoadedBundle:
+    """The file as it is now.
+
+    Raises:
+        InputError: The run had none.
+        DefinitionError: It is gone, or wrong.
+    """
+    from vrooli_cli.loading.bundle import STDIN, load_bundle
+
+    main = str((record.definition or {}).get("main", ""))
+    if not main or main == STDIN or not Path(main).is_absolute():
+        raise InputError(f"the run {record.id} was not started from a file, so there is nothing to run again")
+    return load_bundle(main, raises=False)
+
+
+def _inputs(
+    call: Invocation, loaded: LoadedBundle, settings: Settings, record: RunRecord, texts: tuple[str, ...]
+) -> dict[str, Any]:
+    """The recorded inputs, over them what is given now; secrets are asked for again."""
+    from vrooli_cli.cli.resume import secret_inputs
+    from vrooli_cli.cli.session import pairs
+    from vrooli_cli.loading.bundle import refusal
+    from vrooli_cli.loading.inputs import resolve_inputs
+
+    if not loaded.sound:
+        raise refusal(loaded.problems)
+    declared = loaded.definition.inputs
+    given = pairs(texts, "-i")
+    secret = tuple(f"{name}={text}" for name, text in given.items() if name in declared and declared[name].secret)
+    secrets = secret_inputs(call, loaded, settings, secret)
+    open_ = {name: text for name, text in given.items() if not (name in declared and declared[name].secret)}
+    kept = {name: value for name, value in _unsealed(record, secrets, loaded, call).items() if name in declared}
+    return resolve_inputs(declared, open_, {**kept, **secrets}, call.environ)
+
+
+def _unsealed(record: RunRecord, secrets: Mapping[str, Any], loaded: LoadedBundle, call: Invocation) -> dict[str, Any]:
+    """The recorded inputs with the secrets put back that stood in them."""
+    import json
+
+    from vrooli_cli.language.masking import Masker
+
+    declared = loaded.definition.secrets
+    known = {name: call.environ.get(variable, "") for name, variable in declared.items()}
+    masker = Masker({**known, **{name: value for name, value in secrets.items() if isinstance(value, str)}})
+    text = json.dumps(dict(record.inputs or {}), ensure_ascii=False)
+    return dict(json.loads(masker.unseal(text.encode("utf-8", "surrogatepass"))))
+
+
+def _options(settings: Settings, record: RunRecord, loaded: LoadedBundle, selection: _Selection) -> RunOptions:
+    options: RunOptions = options_of(settings)
+    options = replace(options, cache=not settings.no_cache)
+    if not selection.reuses:
+        return options
+    return replace(options, earlier=record.id, forced=_forced(loaded, selection))
+
+
+def _forced(loaded: LoadedBundle, selection: _Selection) -> tuple[str, ...]:
+    """The addresses that run in any case.
+
+    Raises:
+        InputError: There is no such step.
+    """
+    from vrooli_cli.cli.session import registry
+    from vrooli_cli.model.routine import Bundle
+    from vrooli_cli.tier2.plan import DependencyResolver
+
+    wanted = selection.start or selection.only
+    if wanted is None:
+        return ()
+    if not isinstance(loaded.bundle, Bundle):
+        raise InputError("--from and --only are for routines; a swarm is run again as a whole")
+    plan = DependencyResolver(loaded.bundle, registry()).create_execution_plan()
+    top = wanted.partition("/")[0].partition("[")[0].partition("#")[0]
+    graph = plan.graph
+    if top not in graph.by_id and not top.startswith("handlers."):
+        hint = did_you_mean(top, graph.by_id) or f"its steps are {', '.join(list(graph.by_id)[:20])}"
+        raise InputError(f"there is no step {wanted!r}; {hint}")
+    if selection.only is not None or top not in graph.by_id:
+        return (wanted,)
+    after: dict[int, None] = {}
+    waiting = [graph.by_id[top].index]
+    while waiting:
+        for child in graph.steps[waiting.pop()].children:
+            if child not in after:
+                after[child] = None
+                waiting.append(child)
+    return (wanted, *(graph.steps[index].step.id for index in after))
+
+
+@dataclass(slots=True)
+class _Reasons:
+    """Why each step was reused, or ran again."""
+
+    told: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def hear(self, event: ExecutionEvent) -> None:
+        """Note an event."""
+        payload = event.payload
+        if event.type == "tier2/step/reused":
+            self.told[payload["step_id"]] = ("reused", payload.get("reason", ""))
+        elif event.type == "tier3/execution/started" and payload.get("reason"):
+            self.told[payload["step_id"]] = ("ran", payload["reason"])
+
+    def tell(self, console: Console) -> None:
+        """A line a step; of very many the first."""
+        wide = min(40, max(map(len, self.told), default=0))
+        for address, (what, why) in list(self.told.items())[:_MOST_TOLD]:
+            console.say(f"  {what:<6}  {one_line(address, 60):<{wide}}  {one_line(why, 160)}")
+        if len(self.told) > _MOST_TOLD:
+            reused = sum(what == "reused" for what, _ in self.told.values())
+            console.say(f"  … {len(self.told):,} steps in all, {reused:,} reused")
