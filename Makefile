@@ -52,7 +52,7 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 
 docs: $(VENV)/.docs ## write the reference, build the site into build/site
 	$(BIN)/python -m scripts.reference
-	$(BIN)/python -m mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

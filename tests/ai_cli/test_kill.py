@@ -86,10 +86,11 @@ def test_a_once_call_that_was_under_way_is_asked_about_and_not_made_again(desk: 
 
     async def model(answer: Answer) -> None:
         turn = sum(one["role"] == "assistant" for one in answer.request.body["messages"]) + 1
-        await (answer.text("Done") if turn > 1 else answer.calls(("shell", {"command": "echo x >> begun; sleep 30"})))
+        slow = ("shell", {"command": "sleep 0.2; echo x >> begun; sleep 30"})
+        await (answer.text("Done") if turn > 1 else answer.calls(slow, ("echo", {"message": "at once"})))
 
     with serving(model) as server:
-        file = desk.write([{**STEP, "tools": ["shell"]}], server.url, permissions={"allow": ["shell"]})
+        file = desk.write([{**STEP, "tools": ["shell", "echo"]}], server.url, permissions={"allow": ["shell", "echo"]})
         process = subprocess.Popen([*VROOLI, "run", file, "--view", "none"], cwd=desk.folder, env=desk.environment())
         try:
             for _ in range(400):
@@ -100,5 +101,31 @@ def test_a_once_call_that_was_under_way_is_asked_about_and_not_made_again(desk: 
             os.kill(process.pid, signal.SIGKILL)
             process.wait(10)
         done = desk.vrooli("resume", "last", "--json")
-    assert (done.code, done.json["error"]["code"]) == (5, "OUTCOME_UNKNOWN"), done.out
+    assert (done.code, done.json["status"], done.json["error"]["code"]) == (5, "suspended", "OUTCOME_UNKNOWN"), done.out
     assert (marker.read_text(), len(server.requests)) == ("x\n", 1)
+
+
+def test_a_step_that_failed_after_an_effect_goes_on_where_its_conversation_broke(desk: Desk) -> None:
+    refused = threading.Event()
+    turns: list[int] = []
+
+    async def model(answer: Answer) -> None:
+        turn = sum(one["role"] == "assistant" for one in answer.request.body["messages"]) + 1
+        turns.append(turn)
+        if turn == 1:
+            await answer.calls(line(1))
+        elif not refused.is_set():
+            refused.set()
+            await answer.error(403, "not today")
+        else:
+            await answer.text("Done")
+
+    with serving(model) as server:
+        file = desk.write([STEP], server.url, permissions={"allow": ["file_write"]})
+        first = desk.vrooli("run", file, "--json")
+        done = desk.vrooli("resume", "last", "--json")
+        books = paid(server)
+    assert (first.code, first.json["error"]["code"]) == (6, "AI_UNAVAILABLE")
+    assert (done.code, done.json["result"]) == (0, {"work": "Done"}), done.out
+    assert ((desk.folder / "lines").read_text(), turns) == ("1\n", [1, 2, 2])
+    assert done.credits == books

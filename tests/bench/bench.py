@@ -1,7 +1,7 @@
 """``make bench``: vrooli, the floors and the peers on the same work, in turn, and a table of it.
 
 Every measurement is a process of its own; each round runs all of them once, A B C A B C, and the table has the medians.
-A peer gets an environment of its own in ``--folder``; one that cannot be installed is left out, with a line that says so.
+A peer gets an environment of its own in ``--folder``; one that cannot be installed is left out, and a line says so.
 
     python tests/bench/bench.py                     everything, some 40 minutes
     python tests/bench/bench.py --only vrooli floor --rounds 3
@@ -215,7 +215,7 @@ class Bench:
             for shape, count in columns:
                 took = self._median(peer, shape, count)
                 least = self._median(floor, shape, count) if floor is not None else None
-                ratio = f" ({took / least:.1f})" if took and least and peer is not floor else ""
+                ratio = f" ({took / least:.1f})" if took and least and peer.name != "floor" else ""
                 cells.append(f"{took / count * 1e6:,.0f}{ratio}" if took is not None else "–")
             yield f"| {peer.name} | " + " | ".join(cells) + " |"
 
@@ -235,9 +235,9 @@ class Bench:
             yield "| --- | ---: | ---: | ---: | ---: |"
             for shape in GRAPHS:
                 for count in (1_000, 10_000):
-                    cells = [self._median(ours, shape, count, key) or 0 for key in ("load", "plan", "run")]
+                    times = [self._median(ours, shape, count, key) or 0 for key in ("load", "plan", "run")]
                     memory = self._median(ours, shape, count, "memory_mb") or 0
-                    told = " | ".join(f"{one / count * 1e6:,.0f}" for one in cells)
+                    told = " | ".join(f"{one / count * 1e6:,.0f}" for one in times)
                     yield f"| {shape} {count:,} | {told} | {memory:.0f} MB |"
 
     def _started(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.conftest import ECHO, Call, Write
@@ -108,7 +108,7 @@ def test_the_file_is_judged_before_its_inputs(write: Write, call: Call) -> None:
         (["--field", "o", "--json"], "does not go with"),
         (["--allow", "shel(*)"], "did you mean 'shell'?"),
         (["--deny", "shell("], "closing parenthesis"),
-        (["--record", "x"], "does not work yet"),
+        (["--record", "x", "--replay", "y"], "contradict"),
         (["--tools", "x"], "no such folder"),
         (["--events", "/nowhere/at/all"], "cannot be written"),
     ],
@@ -207,6 +207,15 @@ def test_a_large_step_result_is_cut_and_says_so(write: Write, call: Call) -> Non
     assert 60_000 < len(whole["stdout"]) <= 65_536
 
 
+def test_a_secret_at_the_place_where_a_result_is_cut_is_whole_when_it_is_hidden(write: Write, call: Call) -> None:
+    long = {**ECHO, "parameters": {"message": "{{ 'x' * 65530 }}{{ token }}{{ 'y' * 100 }}"}}
+    file = write("r.yaml", [long], inputs={"token": {"type": "string", "secret": True}})
+    done = call("run", file, "-i", "token=hunter2-hunter2", "--json", "-q")
+    assert done.json["steps"]["a"]["truncated"] is True
+    assert "hunter" not in done.out
+
+
+@settings(max_examples=50)
 @given(
     st.recursive(
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)

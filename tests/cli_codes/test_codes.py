@@ -43,18 +43,20 @@ ROWS = {
     "expression": Row(
         1,
         "EXPRESSION_ERROR",
-        "steps: [{id: a, tool: echo, with: {message: {}}}, {id: b, tool: echo, with: {message: '{{ steps.a.result.x }}'}}]",
+        "steps: [{id: a, tool: echo, with: {message: {}}}, {id: b, tool: echo, with: "
+        "{message: '{{ steps.a.result.x }}'}}]",
     ),
     "child-input": Row(
         1,
         "INPUT_INVALID",
-        "steps: [{id: a, tool: echo, with: {message: x}}, {id: b, routine: child.yaml, with: {n: '{{ steps.a.result }}'}}]",
+        "steps: [{id: a, tool: echo, with: {message: x}}, {id: b, routine: child.yaml, with: "
+        "{n: '{{ steps.a.result }}'}}]",
     ),
     "definition": Row(2, "DEFINITION_INVALID", "steps: [{id: a, toool: echo}]"),
     "cycle": Row(
         2,
         "CYCLE",
-        "steps: [{id: a, tool: echo, with: {message: 1}, needs: [b]}, {id: b, tool: echo, with: {message: 1}, needs: [a]}]",
+        "steps: [{id: a, wait: 0, needs: [b]}, {id: b, wait: 0, needs: [a]}]",
     ),
     "no-tool": Row(2, "TOOL_NOT_FOUND", "steps: [{id: a, tool: ehco}]"),
     "input": Row(2, "INPUT_INVALID", "inputs: {n: {type: integer}}\nsteps: [{id: a, wait: 0}]", ("-i", "n=x")),
@@ -69,7 +71,8 @@ ROWS = {
     "memory": Row(
         4,
         "MEMORY_EXCEEDED",
-        f"allocation: {{max_memory_mb: 100}}\nsteps: [{{id: a, tool: shell, with: {{command: [python3, -c, '{HOG}']}}}}]",
+        "allocation: {max_memory_mb: 100}\n"
+        f"steps: [{{id: a, tool: shell, with: {{command: [python3, -c, '{HOG}']}}}}]",
     ),
     "memory-of-a-group": Row(
         4,

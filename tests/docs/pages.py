@@ -58,8 +58,8 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """The pages that people wrote."""
-    return sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "reference")
+    """The pages that people wrote; the benchmarks have a program of their own."""
+    return sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "reference" and path.stem != "benchmarks")
 
 
 def blocks(text: str) -> list[Block]:
@@ -77,9 +77,11 @@ def blocks(text: str) -> list[Block]:
 
 def matches(expected: str, printed: str) -> bool:
     """``…`` is any text of a line, or any lines when it stands alone; what differs from run to run does not count."""
-    pattern = re.escape(_steady(expected).strip("\n"))
-    pattern = re.sub(r"^[ ]*…$", r"[\\s\\S]*?", pattern, flags=re.MULTILINE).replace("…", "[^\n]*?")
-    return re.fullmatch(pattern, _steady(printed).strip("\n")) is not None
+    pattern = ""
+    for line in _steady(expected).strip("\n").split("\n"):
+        alone = line.strip() == "…"
+        pattern += r"(?:[^\n]*\n)*?" if alone else re.escape(line).replace("…", "[^\n]*?") + "\n"
+    return re.fullmatch(pattern, _steady(printed).strip("\n") + "\n") is not None
 
 
 def _steady(text: str) -> str:

@@ -34,6 +34,7 @@ from vrooli_cli.tier3.registry import Tool, ToolContext
 
 TRACED = re.compile(r"tier2/step/(completed|failed|cancelled|skipped|retrying|reused|suspended|iterated)$")
 _SHOWN = 60
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _REAL = re.compile(r"tool: *(shell|http|file_|assert|table|template|query)")
 
 
@@ -189,7 +190,9 @@ class Told:
                 lines.append(f"routine {kind} {payload.get('parent_step_id') or ''}".rstrip())
             elif event.type.startswith(("tier3/permission/", "tier3/approval/")):
                 lines.append(f"{event.type.partition('/')[2]} {payload['step_id']}")
-        return lines if len(lines) <= _SHOWN else [f"{len(lines)} lines, ending in {lines[-1]}"]
+        if len(lines) > _SHOWN:
+            return [f"{len(lines)} lines, ending in {lines[-1]}"]
+        return lines if self.seconds is not None else sorted(lines)  # real threads end in any order
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +205,8 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cut(value: Any) -> Any:
-    text = json.dumps(value)
+    text = _TIME.sub("TIME", json.dumps(value))
+    value = json.loads(text)
     return value if len(text) <= 600 else f"{len(text)} characters of {type(value).__name__}"
 
 
@@ -248,4 +252,3 @@ async def _tell(folder: Path, loop: asyncio.AbstractEventLoop, real: bool) -> To
         if run.bug is not None:
             raise run.bug
         return Told(result, house.event_bus.history(), stage.peak, seconds, str(folder))
-

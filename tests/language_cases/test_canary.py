@@ -18,51 +18,17 @@ from vrooli_cli.tier2.machine import RunMachine
 CANARY = "C4n@ry \"s3cret'/+é&<pw>"
 SECOND = "second-canary-0123456789"
 
-ROUTINE = """
-inputs:
-  token: {type: string, secret: true, env: TOKEN}
-secrets: {key: {env: KEY}}
-env: {SHARED: "{{ secrets.key }}"}
-vars: {copy: "{{ token }}"}
-steps:
-  - {id: plain, tool: echo, with: {message: {"say {{ token }}": ["{{ secrets.key }}", "{{ vars.copy }}"]}}}
-  - id: forms
-    tool: shell
-    with:
-      command: 'printf %s "$T"; printf %s "$T" | base64 -w0; printf "x%s" "$T" | base64 -w0; printf "xy%s" "$T" | base64 -w0; printf %s "$T" >&2'
-      env: {T: "{{ token }}"}
-  - id: json
-    tool: shell
-    with: {command: [python3, -c, "import json,os,sys,urllib.parse as u; t=os.environ['T']; print(json.dumps({t: json.dumps(t)}), u.quote(t), u.quote_plus(t))"], env: {T: "{{ token }}"}}
-  - id: slow
-    tool: shell
-    with: {command: 'printf "second-can"; sleep 0.1; printf "ary-0123456789"'}
-  - id: processes
-    tool: shell
-    with: {command: 'for f in /proc/[0-9]*/cmdline; do tr "\\0" " " < "$f"; done 2>/dev/null; tr "\\0" "\\n" < /proc/self/environ; tr "\\0" "\\n" < /proc/$PPID/cmdline', parse: lines}
-  - {id: failing, tool: fail, with: {message: "no: {{ token }}", code: MINE}, on_error: continue}
-  - {id: recovered, tool: fail, with: {message: "no: {{ secrets.key }}"}, on_error: {recover: "{{ error.message }}"}}
-  - {id: missing, tool: echo, with: {message: "{{ inputs.token.nothing }}"}, on_error: continue}
-  - {id: shaped, tool: echo, with: {message: "{{ token }}"}, output_schema: {type: string, maxLength: 3}, on_error: continue}
-  - {id: pointed, tool: echo, with: {message: {"{{ token }}": 1}}, output_schema: {type: object, additionalProperties: false}, on_error: continue}
-  - {id: retried, tool: fail, with: {message: "again {{ token }}"}, retry: {max_attempts: 2, delay: 0}, on_error: continue}
-  - {id: path, tool: file_read, with: {path: "nowhere/{{ token }}"}, on_error: continue}
-  - {id: denied, tool: http, with: {url: "http://127.0.0.1:1/{{ token }}"}, on_error: {recover: "{{ error }}"}}
-  - {id: each, for_each: {items: ["{{ token }}"], key: item}, tool: echo, with: {message: "{{ item }}"}}
-  - {id: told, tool: echo, with: {message: 1}, export: {shared: "{{ token }}"}}
-  - {id: asked, approval: "use {{ token }}?"}
-  - {id: last, tool: shell, with: {command: [sh, -c, 'echo "$T" >&2; exit 3'], env: {T: "{{ token }}"}}, needs: [asked]}
-handlers:
-  finally: [{id: l, tool: echo, with: {message: "{{ run.error.message }} {{ token }}"}}]
-outputs: {all: "{{ token }} {{ secrets.key }}", run: "{{ run.id }}"}
-"""
+ROUTINE = (Path(__file__).parent / "canary.yaml").read_text()
 
 
 def forms(secret: str) -> list[bytes]:
     """What a reader of the bytes could recognise it by."""
     raw = secret.encode()
     found = [raw, json.dumps(secret)[1:-1].encode(), quote(secret).encode(), quote(secret, safe="").encode()]
-    found += [json.dumps(json.dumps(secret)[1:-1])[1:-1].encode(), json.dumps(secret, ensure_ascii=False)[1:-1].encode()]
+    found += [
+        json.dumps(json.dumps(secret)[1:-1])[1:-1].encode(),
+        json.dumps(secret, ensure_ascii=False)[1:-1].encode(),
+    ]
     for pad in (b"", b"x", b"xy"):
         coded = base64.b64encode(pad + raw)
         found.append(coded[4:-4])
@@ -75,7 +41,13 @@ def leaks(folder: Path, streams: dict[str, bytes]) -> list[str]:
     for path in folder.rglob("*"):
         if path.is_file() and path.name not in ("r.yaml",):
             places[str(path.relative_to(folder))] = path.read_bytes()
-    return [f"{form!r} in {name}" for name, data in places.items() for s in (CANARY, SECOND) for form in forms(s) if form in data]
+    return [
+        f"{form!r} in {name}"
+        for name, data in places.items()
+        for s in (CANARY, SECOND)
+        for form in forms(s)
+        if form in data
+    ]
 
 
 @pytest.fixture
@@ -91,7 +63,9 @@ def surroundings(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("words", [("-o", "json", "-v"), ("-o", "ndjson", "--view", "plain"), ("-o", "yaml", "--debug"), ("--yes",)])
+@pytest.mark.parametrize(
+    "words", [("-o", "json", "-v"), ("-o", "ndjson", "--view", "plain"), ("-o", "yaml", "--debug"), ("--yes",)]
+)
 def test_a_secret_is_in_no_byte_that_leaves_the_process(
     words: tuple[str, ...], tmp_path: Path, surroundings: dict[str, str]
 ) -> None:
@@ -112,7 +86,9 @@ def test_a_secret_is_in_no_crash_report(
         monkeypatch.setenv(name, value)
     (tmp_path / "tmp").mkdir()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "r.yaml").write_text("inputs: {token: {type: string, secret: true, env: TOKEN}}\nsteps: [{id: a, wait: 0}]")
+    (tmp_path / "r.yaml").write_text(
+        "inputs: {token: {type: string, secret: true, env: TOKEN}}\nsteps: [{id: a, wait: 0}]"
+    )
 
     def broken(self: RunMachine, stimulus: object) -> None:
         raise RuntimeError(f"a bug that holds {CANARY} and {json.dumps(CANARY)}")
@@ -131,7 +107,7 @@ def test_a_child_process_is_not_told_what_it_did_not_ask_for(tmp_path: Path, sur
         "inputs: {token: {type: string, secret: true, env: TOKEN}}\nsteps:\n"
         "- {id: quiet, tool: shell, with: {command: [env]}}\n"
         "- {id: asks, tool: shell, with: {command: [sh, -c, 'printf %s \"$T\" | wc -c'], env: {T: '{{ token }}'}}}\n"
-        "- {id: list, tool: shell, with: {command: 'for f in /proc/[0-9]*/cmdline; do tr "\\0" " " < "$f"; done 2>/dev/null; true'}, needs: [asks]}\n"
+        "- {id: list, tool: shell, with: {command: 'cat /proc/[0-9]*/cmdline 2>/dev/null || true'}, needs: [asks]}\n"
         "outputs: {env: '{{ steps.quiet.result.stdout }}', n: '{{ steps.asks.result.stdout | trim }}',"
         " ps: '{{ steps.list.result.stdout }}'}\n"
     )

@@ -74,8 +74,8 @@ STEPS = """
   - {id: stdin, tool: shell, with: {command: [cat], stdin: "{{ V }}"}}
   - {id: text, tool: echo, with: {message: "<{{ V }}>"}}
   - {id: template, tool: template, with: {text: "<{{ value }}>", data: {value: "{{ V }}"}}}
-  - {id: file, tool: file_write, with: {path: "{{ run.work_dir }}/v", content: "{{ V }}", format: text, mode: overwrite}}
-  - {id: back, tool: shell, with: {command: [cat, "{{ run.work_dir }}/v"]}, needs: [file]}
+  - {id: f, tool: file_write, with: {path: "{{ run.work_dir }}/v", content: "{{ V }}", mode: overwrite, format: text}}
+  - {id: back, tool: shell, with: {command: [cat, "{{ run.work_dir }}/v"]}, needs: [f]}
   - {id: query, tool: query, with: {data: {v: "{{ V }}"}, expression: v}}
 """
 

@@ -13,7 +13,7 @@ import pytest
 
 KILLS = int(os.environ.get("VROOLI_KILLS", "0"))
 """Set for a long search: so many kills of every file, with 200 steps in the fan-out."""
-STEPS = 200 if KILLS else 24
+STEPS = 200 if KILLS else 14
 
 MARK = 'echo x >> "$FOLDER/$NAME"; echo "$NAME-$VALUE"'
 
@@ -73,7 +73,7 @@ NESTED = {
 
 
 @pytest.mark.timeout(3600 if KILLS else 60)
-@pytest.mark.parametrize(("routine", "kills"), [(FAN_OUT, 12), (NESTED, 12)], ids=["fan-out", "nested"])
+@pytest.mark.parametrize(("routine", "kills"), [(FAN_OUT, 8), (NESTED, 8)], ids=["fan-out", "nested"])
 def test_a_run_that_is_killed_at_any_commit_loses_and_repeats_nothing(
     tmp_path: Path, routine: dict[str, Any], kills: int
 ) -> None:

@@ -273,7 +273,7 @@ class Reference:
         while True:
             if self.now == self._cancel_at:
                 self._root.stop("cancel")
-            while any([one.look() for one in self.everything()]):
+            while [one for one in self.everything() if one.look()]:
                 pass
             if self._root.over:
                 return self

@@ -78,14 +78,18 @@ def _step(spec: Spec, beside: tuple[Spec, ...], children: dict[str, Routine], gu
         "approval_required": spec.id in guarded,
     }
     if spec.attempts > 1:
-        keys["retry"] = RetryPolicy(max_attempts=spec.attempts, delay_ms=spec.delay, backoff=1, jitter=0, max_delay_ms=10**9)
+        keys["retry"] = RetryPolicy(
+            max_attempts=spec.attempts, delay_ms=spec.delay, backoff=1, jitter=0, max_delay_ms=10**9
+        )
     if spec.loop is not None:
         items = list(range(spec.loop.count))
         keys["for_each"] = ForEach(items, max_concurrent=spec.loop.at_once, fail_fast=spec.loop.fail_fast)
     if spec.kind == "leaf":
         return step(spec.id, **keys)
     if spec.kind == "group":
-        return Step(id=spec.id, action=Group(tuple(_steps(spec.inside, children, guarded))), pointer=("steps", spec.id), **keys)
+        return Step(
+            id=spec.id, action=Group(tuple(_steps(spec.inside, children, guarded))), pointer=("steps", spec.id), **keys
+        )
     name = f"routine-{spec.id}"
     children[name] = Routine(name=name, key=name, steps=tuple(_steps(spec.inside, children, guarded)))
     return Step(id=spec.id, action=ChildRoutine(name, name, {}), pointer=("steps", spec.id), **keys)
@@ -93,7 +97,7 @@ def _step(spec: Spec, beside: tuple[Spec, ...], children: dict[str, Routine], gu
 
 def leaves(specs: tuple[Spec, ...]) -> dict[str, Spec]:
     """Id → leaf; ids are unique in the whole tree."""
-    found = {}
+    found: dict[str, Spec] = {}
     for spec in specs:
         found |= leaves(spec.inside) if spec.inside else {spec.id: spec}
     return found

@@ -125,6 +125,15 @@ def test_a_width_that_is_too_small_still_says_what_runs() -> None:
     assert "fetch" in text
 
 
+def test_a_name_is_not_cut_where_there_is_room_for_it() -> None:
+    name = "publish-to-package-registry-eu-west"
+    plan, teller = plan_of([[tool("checkout"), tool(name)]], "release"), Teller()
+    synthetic.started(teller, plan)
+    begin(teller, name, plan.steps[name])
+    for width in (70, 80, 120):
+        assert name in plain_lines(screen_of((plan, teller.events, teller.now), width, 20)).split("\n\n")[1]
+
+
 # --- the summary -----------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +174,11 @@ def test_the_summary_of_a_success_shows_outputs_in_short() -> None:
         "result": {"notes": "# New\n" + "x" * 5000, "count": 12, "rows": [1, 2, 3], "ok": True, "map": {"a": 1}},
     }
     golden("summary-completed", lines_of(folded(synthetic.small_run()), wire))
+
+
+def test_the_summary_counts_the_outputs_that_it_leaves_out() -> None:
+    wire = {"status": "completed", "duration_ms": 1, "result": {f"o{number}": number for number in range(20)}}
+    assert "\n  … 12 more outputs\n" in lines_of(folded(synthetic.small_run()), wire)
 
 
 def test_the_summary_of_a_suspension_says_which_command_answers() -> None:

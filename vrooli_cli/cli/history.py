@@ -38,6 +38,7 @@ app.add_typer(family, name="runs")
 
 _STATUSES = ("running", "suspended", "completed", "failed", "cancelled")
 _FOLLOWED_SECONDS = 0.2
+_LATEST = 2**63 - 1  # what SQLite can compare
 _STYLES = {"completed": "32", "failed": "31", "suspended": "33", "running": "36", "cancelled": "33"}
 
 Run = Annotated[
@@ -93,7 +94,7 @@ def moment(text: str | None) -> int | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(f"{text!r} is no time; expected how long ago (2d, 90m) or a date (2026-01-31)") from None
-    return round(at.astimezone().timestamp() * 1e9)
+    return min(round(at.astimezone().timestamp() * 1e9), _LATEST)
 
 
 # --- list ------------------------------------------------------------------------------------------------------------

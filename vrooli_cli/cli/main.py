@@ -18,31 +18,37 @@ class Interrupted(KeyboardInterrupt):
     """A signal before the run has its own handlers, or after it has given them back."""
 
 
-class _Ears:
-    """Hears SIGINT and SIGTERM while no run is at work."""
+class Ears:
+    """Hears SIGINT, SIGTERM and SIGHUP while no run is at work.
+
+    Attributes:
+        number: What was heard, or 0. Python drops an exception that is raised in a callback of its own (of a weak
+            reference, say), so a run looks here before it begins.
+    """
 
     def __init__(self) -> None:
         self.number = 0
 
     def open(self) -> None:
         """From now on they raise :class:`Interrupted`."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heard)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup` wants it ignored
+                signal.signal(number, self._heard)
 
     def close(self) -> None:
         """From now on they are nobody's business: the exit code is known."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self.number = number
+        self.number = signal.SIGTERM if number == signal.SIGHUP else number
         raise Interrupted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code. No traceback ever reaches a person, save with ``--debug``."""
-    ears = _Ears()
+    ears = Ears()
     try:
         ears.open()
         _open_streams()

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from vrooli_cli.cli.main import Ears
+
 _HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -41,6 +43,11 @@ class Signals:
             if number != signal.SIGHUP or before != signal.SIG_IGN:  # `nohup` wants it ignored
                 self._before[number] = before
                 signal.signal(number, self._heard)
+        for before in self._before.values():
+            missed = getattr(before, "__self__", None)
+            if isinstance(missed, Ears) and missed.number:
+                self._heard(missed.number, None)
+                break
         return self
 
     def __exit__(self, *error: object) -> None:

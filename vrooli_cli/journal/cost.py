@@ -42,9 +42,7 @@ def costs(store: Store, runs: Iterable[RunRecord], by: str) -> list[Cost]:
     """The sums, the most expensive first; days in order."""
     found: dict[str, Cost] = {}
     if by == "model":
-        for run in runs:
-            if run.credits or run.status in ("running", "suspended"):
-                _add_models(store, run, found)
+        _add_models(store, {run.id for run in runs}, found)
     else:
         name = _NAMES[by]
         for run in runs:
@@ -56,23 +54,22 @@ def costs(store: Store, runs: Iterable[RunRecord], by: str) -> list[Cost]:
     return sorted(found.values(), key=lambda line: (-line.credits, line.name))
 
 
-def _add_models(store: Store, run: RunRecord, found: dict[str, Cost]) -> None:
-    """The answers in one run's log; lines that are none are not decoded."""
-    key, _ = store.find(run.id)
-    seen: set[str] = set()
-    for line in store.read(key, 1):
-        if _RESPONDED not in line[:400]:
+def _add_models(store: Store, wanted: set[str], found: dict[str, Cost]) -> None:
+    """The answers in the logs of these runs; lines that are none are not even decoded."""
+    seen: set[tuple[str, str]] = set()
+    for run_id, line in store.grep(_RESPONDED):
+        if run_id not in wanted:
             continue
         payload = decode(show(line))["payload"]
         name = payload["model"]
         cost = found.setdefault(name, Cost(name))
         usage = payload.get("usage") or {}
-        cost.runs += name not in seen
+        cost.runs += (run_id, name) not in seen
         cost.calls += 1
         cost.credits += payload.get("credits") or 0
         cost.input_tokens += usage.get("input_tokens") or usage.get("prompt_tokens") or 0
         cost.output_tokens += usage.get("output_tokens") or usage.get("completion_tokens") or 0
-        seen.add(name)
+        seen.add((run_id, name))
 
 
 _NAMES: dict[str, Callable[[RunRecord], str]] = {

@@ -452,7 +452,7 @@ def _step_result(step: StepHistory, children: Iterable[StepHistory], store: Stor
         reused=step.reused,
         result=result,
         error=ExecutionError(**step.error) if step.error and step.status != "retrying" else None,
-        reason=step.reason or None,
+        reason=(step.code if step.status == "suspended" else step.reason) or None,
         counts=counts or None,
         truncated=truncated,
     )

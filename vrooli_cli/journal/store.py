@@ -323,6 +323,17 @@ class SqliteStore:
                 return
             at += 1
 
+    def grep(self, text: bytes) -> Iterator[tuple[str, bytes]]:
+        """(run id, line) of every line in which the text stands, of all runs, the oldest first."""
+        query = (
+            "SELECT id, data FROM log JOIN runs ON key = place >> 32 WHERE instr(data, ?) AND kind<>? ORDER BY place"
+        )
+        with self._reading() as database:
+            for run_id, data in database.execute(query, (text, EVENTS_KIND)):
+                for line in data.splitlines(keepends=True):
+                    if text in line:
+                        yield run_id, line
+
     # --- leases and commands ------------------------------------------------------------------------------------------
 
     def lease(self, run_id: str) -> Lease | None:

@@ -92,6 +92,9 @@ class Store(Protocol):
     ) -> list[RunRecord]:
         """The history, newest first, without definition, inputs, settings and context."""
 
+    def grep(self, text: bytes) -> Iterator[tuple[str, bytes]]:
+        """(run id, line) of every line in which the text stands, of all runs."""
+
     def lease(self, run_id: str) -> Lease | None:
         """The right to work on a run; None when a living process has it."""
 

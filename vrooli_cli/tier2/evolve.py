@@ -392,18 +392,17 @@ class RunState:
         node.status = READY
         if type(event) is e.ExecutionCancelled and event.interrupted:
             node.attempt -= 1  # the same attempt is made again, under its own number
-            node.unknown = node.calling == "once"
+            node.unknown = "once" in (node.calling or {}).values()
 
     def _tool_called(self, event: e.ToolCalled, now: int) -> None:
         node = self._quietly(event.step_id)
         if node is not None and event.effects != "none":
-            node.calling = event.effects
+            node.calling = {**(node.calling or {}), event.call_id: event.effects}
 
     def _tool_returned(self, event: e.ToolReturned, now: int) -> None:
         node = self._quietly(event.step_id)
-        if node is not None and node.calling is not None:
-            node.carried_out(node.calling)
-            node.calling = None
+        if node is not None and node.calling is not None and event.call_id in node.calling:
+            node.carried_out(node.calling.pop(event.call_id))  # a model has several calls under way at once
 
     def _quietly(self, address: str) -> Node | None:
         return self.running.get(address)
@@ -425,12 +424,13 @@ class RunState:
             around = around.parent or around.frame.container
         return False
 
-    def _spend(self, node: Node) -> None:
-        """Notes the attempts of everything inside, before it is let go."""
+    def _let_go(self, node: Node, *, note: bool) -> None:
+        """What lies inside has ended for good; its attempts are noted where it may be opened again."""
         for inner in self.inner_nodes(node):
-            if inner.attempt:
+            if note and inner.attempt:
                 self.spent[inner.address] = inner.attempt
-            self._spend(inner)
+            self._let_go(inner, note=note)
+            self.nodes.pop(inner.address, None)
 
     def _leave_inside(self, node: Node) -> None:
         """A retry replaces the inside: attempts go on counting, and what must not happen twice is kept."""
@@ -462,8 +462,8 @@ class RunState:
         node.result = event.result
         node.error = event.error
         node.counts = node.parts()
-        if (node.loop is not None or node.inside is not None) and self._may_return(node):
-            self._spend(node)
+        if node.loop is not None or node.inside is not None:
+            self._let_go(node, note=self._may_return(node))
         node.inside = None
         if node.loop is not None:
             node.loop.children.clear()

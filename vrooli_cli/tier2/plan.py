@@ -272,7 +272,7 @@ class DependencyResolver:
         if "." in name and not self._strict:  # a tool of an MCP server is known once the server has started
             return
         hint = did_you_mean(name, [tool.name for tool in self._tools])
-        message = f"there is no tool {name!r}"
+        message = f"there is no tool {name if len(name) <= 80 else name[:79] + '…'!r}"
         self.problems.append(
             Problem(pointer, message, hint or "`vrooli tools list` shows them", "TOOL_NOT_FOUND", file=file)
         )
@@ -745,7 +745,8 @@ class _RoutineCompiler:
     def _seen_as(self, name: str) -> str:
         """How the result of a nested step is reached from outside."""
         group = next(
-            (one for one, _ in self._places.values() if isinstance(one.action, Group) and _holds(one.action, name)), None
+            (one for one, _ in self._places.values() if isinstance(one.action, Group) and _holds(one.action, name)),
+            None,
         )
         if group is None:
             return "the steps of a handler are seen by each other only"
@@ -797,9 +798,9 @@ def _secret_places(routine: Routine, steps: Iterable[Step]) -> dict[tuple[str, .
     for _ in texts:  # a copy of a copy of a secret is one, too
         before = len(found)
         for place, references in texts:
-            name = next((name for ref in references if (name := _secret_name(ref.path, found))), None)
-            if name is not None:
-                found.setdefault(place, name)
+            secret = next((one for ref in references if (one := _secret_name(ref.path, found))), None)
+            if secret is not None:
+                found.setdefault(place, secret)
         if len(found) == before:
             break
     return found

@@ -454,7 +454,7 @@ _PERFORM: Mapping[type, Callable[[RunShell, Any], None]] = {
 
 
 def _wait_ms(duration: Value, names: Mapping[str, Any]) -> int:
-    """Loading has made milliseconds of what the file says itself; what an expression gives is still as people write it."""
+    """Loading has made milliseconds of what the file says; what an expression gives is still as people write it."""
     if isinstance(duration.raw, int):
         return duration.raw
     try:

@@ -113,7 +113,7 @@ class Node:
         attempt: The number of the attempt at work or last made; ``first`` is the number before this activation's first.
         turn: The iteration of a ``repeat``, from 1.
         counts: How the parts of a group or child run ended, kept when its inside is let go.
-        calling: The effects of a tool call that was begun and has not answered; looked at after a crash.
+        calling: The effects of tool calls that were begun and have not answered, by call id; looked at after a crash.
         unknown: True when such a call was ``once`` and nobody knows whether it happened.
         effects: The strongest effect that was carried out here or inside.
     """
@@ -173,7 +173,7 @@ class Node:
         """Everything that a new activation starts without; counters of parents and attempts stay."""
         self.status = PENDING
         self.turn = 1
-        self.calling: str | None = None
+        self.calling: dict[str | None, str] | None = None
         self.unknown = False
         self.previous: Any = None
         self.result: Any = None

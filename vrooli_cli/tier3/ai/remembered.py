@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from vrooli_cli.errors import DefinitionError, Problem, VrooliError
-from vrooli_cli.model.events import AIResponded, Event, ToolCalled, ToolReturned
+from vrooli_cli.model.events import AIResponded, Event, ExecutionFailed, ToolCalled, ToolReturned
 from vrooli_cli.tier3.ai.prices import Usage
 from vrooli_cli.tier3.ai.service import (
     AIReply,
@@ -118,13 +118,18 @@ class RememberedCall:
 
 
 class Memo:
-    """What attempts that were cut off had been answered, by models and by tools that models had called."""
+    """What attempts that were cut off had been answered, by models and by tools that models had called.
+
+    An attempt that had carried out a ``once`` effect and then failed for a reason outside the conversation is gone on
+    with by the next one: what it was answered holds there, too, so that the effect does not happen again.
+    """
 
     silent = True
 
     def __init__(self) -> None:
         self._replies: dict[tuple[str, str, int, str, int], AIReply] = {}
         self._calls: dict[tuple[str, str, int, str], RememberedCall] = {}
+        self._continued: set[tuple[str, str, int]] = set()
 
     @classmethod
     def from_facts(cls, facts: Iterable[Event]) -> Memo:
@@ -142,23 +147,45 @@ class Memo:
                 place = fact.execution_id, fact.step_id, fact.attempt, fact.call_id
                 if place in memo._calls:
                     memo._calls[place] = replace(memo._calls[place], returned=fact)
+            elif isinstance(fact, ExecutionFailed) and _is_gone_on_with(fact):
+                memo._continued.add((fact.execution_id, fact.step_id, fact.attempt + 1))
         return memo
+
+    def _attempts(self, execution_id: str, address: str, attempt: int) -> Iterator[int]:
+        """The attempts whose answers hold in this one: its own, then those that it goes on with, last first."""
+        yield attempt
+        while (execution_id, address, attempt) in self._continued:
+            attempt -= 1
+            yield attempt
 
     def __bool__(self) -> bool:
         return bool(self._replies or self._calls)
 
     def find(self, exchange: Exchange) -> AIReply | None:
-        """The answer to the same question of the same attempt."""
-        request = exchange.request
-        key = exchange.execution_id, request.address, request.attempt, exchange.digest, request.nth
-        return self._replies.get(key)
+        """The answer to the same question of the same attempt, or of one that it goes on with: that one was charged."""
+        run, request = exchange.execution_id, exchange.request
+        for attempt in self._attempts(run, request.address, request.attempt):
+            known = self._replies.get((run, request.address, attempt, exchange.digest, request.nth))
+            if known is not None:
+                return known if attempt == request.attempt else replace(known, credits=0)
+        return None
 
     def keep(self, exchange: Exchange, reply: AIReply, scope: Scope) -> None:
         """Nothing to do: ``ai/responded`` in the log is the memory."""
 
     def call(self, execution_id: str, address: str, attempt: int, call_id: str) -> RememberedCall | None:
-        """A tool call of that attempt, if it was made."""
-        return self._calls.get((execution_id, address, attempt, call_id))
+        """A tool call of that attempt, or of one that it goes on with, if it was made."""
+        for one in self._attempts(execution_id, address, attempt):
+            known = self._calls.get((execution_id, address, one, call_id))
+            if known is not None:
+                return known
+        return None
+
+
+def _is_gone_on_with(fact: ExecutionFailed) -> bool:
+    """True for a failed attempt that did something that must not happen again, and whose conversation was sound."""
+    code = (fact.error or {}).get("code")
+    return fact.effects == "once" and code not in ("AI_OUTPUT_INVALID", "AI_REFUSED")
 
 
 def memo_of(service: object) -> Memo | None:

@@ -273,7 +273,7 @@ class _Reader:
                 return Literal[tuple(ast.literal_eval(one) for one in inner)]
             if name == "Annotated":
                 raise _Foreign  # what stands beside the type is code
-            base = _FORMS[name]
+            base: Any = _FORMS[name]
         else:
             base = self._plain_type(node.value)
         if base is Any:

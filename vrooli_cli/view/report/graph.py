@@ -16,7 +16,7 @@ SIGNS = {
     "failed": "✗",
     "skipped": "–",
     "cancelled": "■",
-    "suspended": "⏸",
+    "suspended": "‖",
     "running": "●",
     "retrying": "↻",
     "ready": "○",

@@ -9,6 +9,8 @@ from typing import Any
 
 from vrooli_cli.view.text import block, line
 
+_VOID = frozenset({"br", "input"})
+
 Attribute = str | int | float | bool | None
 
 
@@ -39,7 +41,8 @@ def tag(name: str, *inside: object, **attributes: Attribute) -> Markup:
             continue
         key = "class" if key == "cls" else key.rstrip("_").replace("_", "-")
         written.append(f" {key}" if value is True else f' {key}="{escape(_plain(value))}"')
-    return Markup(f"<{name}{''.join(written)}>{''.join(map(_inner, inside))}</{name}>")
+    begin = f"<{name}{''.join(written)}>"
+    return Markup(begin) if name in _VOID else Markup(f"{begin}{''.join(map(_inner, inside))}</{name}>")
 
 
 def joined(parts: Iterable[object], between: str = "") -> Markup:

@@ -57,7 +57,7 @@ def report_page(history: RunHistory, plan: PlanSummary | None = None, events: It
     body = joined(
         [
             _header(history),
-            _nav(there),
+            _nav(there, waits=history.status == "suspended"),
             tag("main", *(section for _, section in there)),
             _dialog(),
             _footer(history),
@@ -116,8 +116,9 @@ def _moment(ns: int) -> str:
     return datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _nav(sections: Sequence[tuple[str, Markup]]) -> Markup:
-    links = [tag("li", tag("a", name.capitalize(), href=f"#{name}")) for name, _ in sections]
+def _nav(sections: Sequence[tuple[str, Markup]], *, waits: bool) -> Markup:
+    names = {"failure": "waits"} if waits else {}
+    links = [tag("li", tag("a", names.get(name, name).capitalize(), href=f"#{name}")) for name, _ in sections]
     return tag("nav", tag("ul", *links), aria_label="Sections")
 
 

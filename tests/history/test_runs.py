@@ -1,0 +1,306 @@
+"""`vrooli runs …`: what the history says of runs, at the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.resume.conftest import Shell
+from vrooli_cli.journal import open_store
+from vrooli_cli.model.store import RunRecord
+
+GOOD = """
+inputs: {n: {type: integer, default: 2}}
+steps:
+  - {id: a, tool: echo, parameters: {message: "{{ n }}"}}
+  - {id: each, for_each: [1, 2, 3], tool: echo, parameters: {message: "{{ item * n }}"}}
+  - {id: sum, tool: echo, parameters: {message: "{{ steps.each.result | sum }}"}}
+outputs: {sum: "{{ steps.sum.result }}"}
+"""
+BAD = r"""
+steps:
+  - {id: fine, tool: echo, parameters: {message: 1}}
+  - {id: taken, tool: fail, parameters: {message: "never mind"}, on_error: continue}
+  - {id: broken, depends_on: [fine], tool: shell, parameters: {command: 'printf "a\033[31mred\001" >&2; exit 3'}}
+  - {id: after, depends_on: [broken], tool: echo, parameters: {message: 1}}
+"""
+
+
+@pytest.fixture
+def two(vrooli: Shell) -> Shell:
+    """A good run and a bad one after it."""
+    vrooli("run", vrooli.write(GOOD, "good.yaml"))
+    vrooli("run", vrooli.write(BAD, "bad.yaml"))
+    return vrooli
+
+
+def test_list_shows_the_newest_first_and_filters(two: Shell) -> None:
+    rows = two("runs", "list", "--json").json
+    assert [(row["name"], row["status"]) for row in rows] == [("bad", "failed"), ("good", "completed")]
+    assert rows[0]["error_code"] == "TOOL_FAILED"
+    assert [row["name"] for row in two("runs", "list", "--status", "failed", "-o", "json").json] == ["bad"]
+    assert [row["name"] for row in two("runs", "list", "--name", "good", "-o", "json").json] == ["good"]
+    assert two("runs", "list", "--since", "1h", "-n", "1", "-o", "json").json[0]["name"] == "bad"
+    assert two("runs", "list", "--since", "2999-01-01", "-o", "json").json == []
+    assert two("runs", "list", "--since", "yesterday").code == 2
+    assert "bad" in two("runs", "list").out
+
+
+@pytest.mark.parametrize("file", ["good", "bad"])
+def test_show_prints_the_result_that_the_run_printed(vrooli: Shell, file: str) -> None:
+    path = vrooli.write(GOOD if file == "good" else BAD, f"{file}.yaml")
+    printed = vrooli("run", path, "-o", "json").json
+    shown = vrooli("runs", "show", "last", "-o", "json")
+    assert shown.code == 0
+    again = shown.json
+    for result in (printed, again):  # sampled, and not in the log when it is nothing
+        result["resources_used"].pop("memory_used_mb")
+    assert again == printed
+    text = vrooli("runs", "show", "last").out
+    assert ("broken" in text) is (file == "bad")
+
+
+def test_show_of_a_suspended_run_lists_what_is_still_to_come(vrooli: Shell) -> None:
+    text = "steps: [{id: ask, approval: sure?}, {id: later, depends_on: [ask], tool: fail}]"
+    printed = vrooli("run", vrooli.write(text), "--no-input", "-o", "json").json
+    shown = vrooli("runs", "show", "last", "-o", "json").json
+    assert shown["steps"] == printed["steps"]
+    assert shown["status"] == "suspended"
+    assert list(shown["steps"]) == ["ask", "later"]
+
+
+def test_a_prefix_that_two_runs_share_is_refused(two: Shell) -> None:
+    ids = [row["id"] for row in two("runs", "list", "-o", "json").json]
+    common = "".join(a for a, b in zip(*ids, strict=True) if a == b)[:3]
+    said = two("runs", "show", common)
+    assert said.code == 2
+    assert "several runs begin" in said.err
+    assert two("runs", "show", ids[0][:-1], "-o", "json").json["context"]["execution_id"] == ids[0]
+
+
+@pytest.mark.parametrize(
+    "argv", [["show"], ["events"], ["logs"], ["diff", "last"], ["export"], ["diff"], ["nope"]], ids=" ".join
+)
+def test_an_unknown_run_is_exit_2(vrooli: Shell, argv: list[str]) -> None:
+    assert vrooli("runs", *argv, "nope").code == 2
+    if argv[0] in ("show", "events", "logs", "export"):
+        assert "there is no run yet" in vrooli("runs", argv[0]).err
+
+
+def test_events_are_the_lines_of_the_run(two: Shell) -> None:
+    lines = [json.loads(line) for line in two("runs", "events", "last").out.splitlines()]
+    assert [event["seq"] for event in lines] == list(range(1, len(lines) + 1))
+    failed = two("runs", "events", "last", "--type", "**/failed").out.splitlines()
+    assert {json.loads(line)["type"] for line in failed} == {
+        "tier3/execution/failed",
+        "tier2/step/failed",
+        "tier2/routine/failed",
+    }
+    only = two("runs", "events", "last", "--step", "broken", "-o", "json").json
+    assert {event["payload"]["step_id"] for event in only} == {"broken"}
+    assert json.loads(two("runs", "events", "last", "--from", "5").out.splitlines()[0])["seq"] == 5
+
+
+def test_logs_say_what_the_plain_view_said(vrooli: Shell) -> None:
+    said = vrooli("run", vrooli.write(BAD))
+    view = [line for line in said.err.splitlines() if line[:2] == "20"]
+    logs = vrooli("runs", "logs", "last").out.splitlines()
+    assert logs == view
+    assert all("\x1b" not in line for line in logs)
+
+
+def test_logs_of_a_run_at_work_are_followed_to_its_end(vrooli: Shell) -> None:
+    text = "steps: [{id: a, wait: 700ms}, {id: b, depends_on: [a], wait: 700ms}]"
+    argv = [sys.executable, "-m", "vrooli_cli", "run", str(vrooli.write(text)), "-q"]
+    process = subprocess.Popen(argv, cwd=vrooli.folder, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not (vrooli.store.exists() and vrooli.runs()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    said = vrooli("runs", "logs", "last", "-f")
+    assert process.wait(20) == 0
+    assert "routine completed" in said.out
+    assert "b step completed" in said.out
+
+
+def test_diff_is_0_for_the_same_and_1_for_another(vrooli: Shell) -> None:
+    file = vrooli.write(GOOD)
+    for argv in ([], [], ["-i", "n=3"]):
+        vrooli("run", file, *argv)
+    newest, second, first = (run.id for run in vrooli.runs())
+    assert vrooli("runs", "diff", first, second).code == 0
+    said = vrooli("runs", "diff", second, newest, "-o", "json")
+    assert said.code == 1
+    assert said.json["inputs"] == [{"where": "n", "before": 2, "after": 3}]
+    assert said.json["outputs"] == [{"where": "result.sum", "before": 12, "after": 18}]
+    assert said.json["definition"] == said.json["path"] == []
+    vrooli.write(GOOD.replace("| sum", "| max"))
+    vrooli("run", file)
+    said = vrooli("runs", "diff", newest, "last")
+    assert said.code == 1
+    assert "| max" in said.out
+
+
+def test_diff_of_paths_names_the_steps(vrooli: Shell) -> None:
+    text = "steps: [{id: a, when: 'EXPR', tool: echo, parameters: {message: 1}}]"
+    for expression in ("true", "false"):
+        vrooli("run", vrooli.write(text.replace("EXPR", expression)))
+    newest, first = (run.id for run in vrooli.runs())
+    assert vrooli("runs", "diff", first, newest, "--json").json["path"] == [
+        {"where": "a", "before": "completed", "after": "skipped"}
+    ]
+
+
+def test_export_is_a_document_or_a_trace(two: Shell) -> None:
+    document = two("runs", "export", "last").json
+    assert document["result"]["status"] == "failed"
+    assert document["run"]["definition"]["texts"]
+    assert len(document["events"]) == len(two("runs", "events", "last").out.splitlines())
+    trace = two("runs", "export", "last", "-o", "otlp").json
+    spans = trace["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    ids = {span["spanId"] for span in spans}
+    assert len(ids) == len(spans)
+    roots = [span for span in spans if not span["parentSpanId"]]
+    assert [span["name"] for span in roots] == ["bad"]
+    assert all(span["parentSpanId"] in ids for span in spans if span not in roots)
+    assert {len(span["traceId"]) for span in spans} == {32}
+    assert all(int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"]) for span in spans)
+    failed = {span["name"] for span in spans if span["status"]["code"] == 2}
+    assert "broken" in failed
+
+
+def test_prune_forgets_what_is_over(two: Shell) -> None:
+    assert two("runs", "prune").code == 2
+    assert "1 run forgotten" in two("runs", "prune", "--keep", "1").err
+    assert [row["name"] for row in two("runs", "list", "--json").json] == ["bad"]
+    assert two("runs", "prune", "--older-than", "1d", "--json").json == {"forgotten": 0}
+
+
+# --- JUnit, annotations, the summary ---------------------------------------------------------------------------------
+
+
+def test_junit_has_a_case_a_step_and_is_xml_whatever_was_printed(vrooli: Shell) -> None:
+    assert vrooli("run", vrooli.write(BAD).name, "--junit", "j.xml").code == 1
+    suite = ElementTree.parse(vrooli.folder / "j.xml").getroot()[0]
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    assert set(cases) == {"fine", "taken", "broken", "after"}
+    assert suite.get("tests") == "4"
+    assert suite.get("failures") == "1"
+    assert suite.get("skipped") == "2"
+    broken = cases["broken"]
+    assert broken.get("file") == "r.yaml"
+    assert broken.get("line") == "5"
+    failure = broken.find("failure")
+    assert failure is not None
+    assert failure.get("type") == "TOOL_FAILED"
+    assert (broken.findtext("system-err") or "").startswith("a\\x1b[31mred")
+    skipped = cases["taken"].find("skipped")
+    assert skipped is not None
+    assert "never mind" in str(skipped.get("message"))
+
+
+def test_a_run_that_failed_without_a_failed_step_is_a_failed_case(vrooli: Shell) -> None:
+    vrooli("run", vrooli.write("steps: [{id: a, wait: 5s}]"), "--timeout", "50ms", "--junit", "j.xml")
+    suite = ElementTree.parse(vrooli.folder / "j.xml").getroot()[0]
+    assert suite.get("failures") == "1"
+    assert [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None] == ["(run)"]
+
+
+def test_github_sees_every_failure_beside_its_line_and_a_summary(
+    vrooli: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(vrooli.folder / "summary.md"))
+    said = vrooli("run", vrooli.write(BAD).name)
+    commands = [line for line in said.err.splitlines() if line.startswith("::")]
+    assert any(line.startswith("::error file=r.yaml,line=5") for line in commands)
+    assert any(line.startswith("::warning file=r.yaml,line=4") for line in commands)
+    assert len(commands) == 2
+    summary = (vrooli.folder / "summary.md").read_text()
+    assert summary.startswith("### ❌ r failed")
+    assert "TOOL\\_FAILED" in summary
+    vrooli("run", vrooli.write(GOOD))
+    assert "✅ r completed" in (vrooli.folder / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("flag", ["--junit", "--report"])
+def test_a_paper_that_cannot_be_written_stops_the_run_before_it_begins(vrooli: Shell, flag: str) -> None:
+    assert vrooli("run", vrooli.write(GOOD), flag, "no/such/folder/x").code == 2
+    assert not vrooli.store.exists()
+
+
+def test_report_writes_one_page(two: Shell) -> None:
+    said = two("report", "last", "page.html")
+    assert said.code == 0
+    assert said.out == ""
+    assert "page.html" in said.err
+    assert "What failed, and why" in (two.folder / "page.html").read_text()
+    said = two("report", "last")
+    assert list(two.folder.glob("report-*.html"))
+    assert two("report", "nope").code == 2
+    assert two("report", "last", "no/such/x.html").code == 2
+
+
+def test_a_run_without_a_store_leaves_its_papers_all_the_same(vrooli: Shell) -> None:
+    said = vrooli("run", vrooli.write(GOOD), "--no-store", "--report", "r.html", "--junit", "j.xml")
+    assert said.code == 0
+    assert (vrooli.folder / "r.html").exists()
+    assert (vrooli.folder / "j.xml").exists()
+
+
+# --- many runs -------------------------------------------------------------------------------------------------------
+
+
+def filled(folder: Path, count: int) -> Path:
+    """A store with a history of so many runs."""
+    place = folder / "many.db"
+    line = b'{"v":1,"seq":1,"id":"x-1","type":"tier2/routine/started","timestamp":"2026-01-01T00:00:00Z",'
+    line += b'"execution_id":"x","tier":"tier2","payload":{"routine":"r","step_count":1},"metadata":{}}\n'
+    with closing(open_store(place)) as store:
+        database = store._database
+        database.execute("BEGIN")
+        for number in range(count):
+            record = RunRecord(id=f"run-{number:06}", name=f"r{number % 50}", status="completed", started_ns=number)
+            values: tuple[Any, ...] = (record.id, record.name, "routine", "r.yaml", "completed", number * 10**9, 5)
+            database.execute(
+                "INSERT INTO runs(id, name, kind, path, status, started_ns, ended_ns, user, credits, owner)"
+                " VALUES(?, ?, ?, ?, ?, ?, ?, 'me', 7, '')",
+                values,
+            )
+            database.execute("INSERT INTO log VALUES(?, 1, ?)", ((number + 1) << 32 | 1, line))
+        database.execute("COMMIT")
+    return place
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["list"],
+        ["list", "--status", "failed"],
+        ["list", "--name", "r7"],
+        ["show", "last"],
+        ["show", "run-00500"],
+        ["cost"],
+        ["cost", "--by", "day"],
+        ["cost", "--by", "model"],
+        ["events", "last"],
+        ["diff", "last", "run-000001"],
+    ],
+    ids=" ".join,
+)
+def test_ten_thousand_runs_stay_quick(vrooli: Shell, argv: list[str]) -> None:
+    place = vrooli.folder.parent / "many-runs" / "many.db"
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        filled(place.parent, 10_000)
+    vrooli("runs", "list", "--store", place)  # imports
+    began = time.process_time()
+    assert vrooli("runs", *argv, "--store", place).code in (0, 1, 2)
+    assert time.process_time() - began < 0.5
