@@ -149,6 +149,10 @@ class Place:
         while words and _SETTING.match(words[0]):
             name, _, value = words.pop(0).partition("=")
             env[name] = value
+        if words[0] == "vrooli" and words[-2:-1] == [">"]:
+            out = self.folder / words[-1]
+            out.write_text("")
+            words, command = words[:-2], command.rpartition(">")[0]
         if words[0] != "vrooli" or self._needs_a_shell(command):
             with out.open("a") as stdout, err.open("a") as stderr:
                 done = subprocess.run(

@@ -15,7 +15,7 @@ from typing import Any
 _WARM = (
     *("vrooli_cli.architecture", "vrooli_cli.loading.bundle", "vrooli_cli.tier2.tier", "vrooli_cli.view.plain"),
     *("vrooli_cli.testing.running", "vrooli_cli.tier1.swarm", "vrooli_cli.tier3.box.web", "networkx", "jsonschema"),
-    *("jinja2", "httpx", "psutil", "rich.console", "vrooli_cli.tier3.box.data"),
+    *("jinja2.sandbox", "httpx", "psutil", "rich.console", "vrooli_cli.tier3.box.data", "platformdirs", "genai_prices"),
 )
 
 

@@ -589,7 +589,7 @@ class GoalDecomposed(Event):
 
 @fact("tier1/team/formed")
 class TeamFormed(Event):
-    """Every task has an agent and a reason; ``organisation`` holds groups, plays and commitments where there are any."""
+    """Every task has an agent and a reason; ``organisation`` holds groups, plays and commitments, if any."""
 
     assignments: Mapping[str, Any]
     agents: Any = None
