@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -34,6 +35,36 @@ async def test_a_signal_that_python_dropped_at_the_start_stops_the_run() -> None
         await asyncio.sleep(0.01)
     assert stopped == ["stop"]
     assert signals.received == signal.SIGINT
+
+
+def test_nothing_is_raised_where_the_lock_of_imports_is_held() -> None:
+    ears = Ears()
+    ears.open()
+    before = signal.getsignal(signal.SIGALRM)
+    # a signal at any line of the import machinery: the code is compiled under that file's name
+    code = compile("import signal\nsignal.raise_signal(2)\nreached = True", "<frozen importlib._bootstrap>", "exec")
+    seen: dict[str, object] = {}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            exec(code, seen)
+            time.sleep(1)
+        assert seen["reached"] is True
+        assert ears.number == signal.SIGINT
+    finally:
+        ears.settle()
+        signal.signal(signal.SIGALRM, before)
+
+
+async def test_a_run_that_begins_in_that_moment_is_stopped_and_not_interrupted_too() -> None:
+    ears = Ears()
+    ears.open()
+    before = signal.getsignal(signal.SIGALRM)
+    exec(compile("import signal; signal.raise_signal(15)", "<frozen importlib._bootstrap>", "exec"), {})
+    stopped: list[str] = []
+    with Signals(lambda: stopped.append("stop"), lambda: stopped.append("leave")):
+        await asyncio.sleep(0.02)
+    signal.signal(signal.SIGALRM, before)
+    assert stopped == ["stop"]
 
 
 async def test_a_run_that_heard_nothing_is_not_stopped() -> None:

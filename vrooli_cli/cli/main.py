@@ -13,6 +13,9 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+_IMPORTING = "<frozen importlib._bootstrap>"  # the file of the frames that hold the lock of imports
+_MOMENT = 0.002
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal before the run has its own handlers, or after it has given them back."""
@@ -21,6 +24,9 @@ class Interrupted(KeyboardInterrupt):
 class Ears:
     """Hears SIGINT, SIGTERM and SIGHUP while no run is at work.
 
+    Nothing is raised inside the import machinery: between two of its lines it holds the one lock of all imports, and
+    every other thread would wait for that for ever. There the signal is heard again a moment later.
+
     Attributes:
         number: What was heard, or 0. Python drops an exception that is raised in a callback of its own (of a weak
             reference, say), so a run looks here before it begins.
@@ -28,6 +34,7 @@ class Ears:
 
     def __init__(self) -> None:
         self.number = 0
+        self._again = False
 
     def open(self) -> None:
         """From now on they raise :class:`Interrupted`."""
@@ -37,12 +44,25 @@ class Ears:
 
     def close(self) -> None:
         """From now on they are nobody's business: the exit code is known."""
+        self.settle()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
+    def settle(self) -> int:
+        """What was heard, or 0; from here on it is the caller's, and nothing is raised for it any more."""
+        if self._again:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._again = False
+        return self.number
+
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.number = signal.SIGTERM if number == signal.SIGHUP else number
+        if number != signal.SIGALRM:
+            self.number = signal.SIGTERM if number == signal.SIGHUP else number
+        if frame is not None and frame.f_code.co_filename == _IMPORTING:
+            self._again = True
+            signal.signal(signal.SIGALRM, self._heard)
+            signal.setitimer(signal.ITIMER_REAL, _MOMENT)
+            return
         raise Interrupted
 
 

@@ -45,8 +45,8 @@ class Signals:
                 signal.signal(number, self._heard)
         for before in self._before.values():
             missed = getattr(before, "__self__", None)
-            if isinstance(missed, Ears) and missed.number:
-                self._heard(missed.number, None)
+            if isinstance(missed, Ears) and (told := missed.settle()):
+                self._heard(told, None)
                 break
         return self
 
