@@ -142,7 +142,7 @@ async def test_a_cancelled_run_leaves_no_process(house: ExecutionArchitecture, t
     import psutil
 
     steps = [Step(id=f"s{i}", action=ToolCall("shell", {"command": "sleep 60 & sleep 60"})) for i in range(4)]
-    run = prepared(house, steps, grace_ms=300)
+    run = prepared(house, steps, grace_ms=5000)
     running = asyncio.create_task(run.run())
     for _ in range(1000):
         if sum(child.name() == "sleep" for child in psutil.Process().children(recursive=True)) >= 8:

@@ -88,6 +88,7 @@ class Processes:
         self._left: dict[int, _Left] = {}  # session → what a command that has ended left behind in it
         self._timer: asyncio.TimerHandle | None = None
         self._spared: set[int] = set()
+        self._owned: set[int] = set()
         self._since: float | None = None  # when our first command began, in the table's unit
 
     def __len__(self) -> int:
@@ -100,10 +101,8 @@ class Processes:
 
     def own(self, pid: int, lives: bool) -> None:
         """:meth:`spare` a child while it lives; its group still hears :meth:`kill_all`."""
-        if lives:
-            self._spared.add(pid)
-        else:
-            self._spared.discard(pid)
+        for pids in (self._spared, self._owned):
+            pids.add(pid) if lives else pids.discard(pid)
 
     async def run(
         self,
@@ -149,7 +148,7 @@ class Processes:
         """KILL to every command, to what they left behind and to all their descendants; returns at once."""
         for child in self._live.values():
             child.send(signal.SIGKILL)
-        for session in (*self._left, *self._spared):
+        for session in (*self._left, *self._owned):
             _signal_group(session, signal.SIGKILL)
         _kill(self._everything())
 
