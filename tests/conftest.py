@@ -18,7 +18,19 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     for name in [name for name in os.environ if name.startswith(("VROOLI_", "OPENAI_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(_state(tmp_path_factory)))
+    _reap()
 
 
 def _state(factory: pytest.TempPathFactory) -> Path:
     return factory.getbasetemp() / "state"
+
+
+def _reap() -> None:
+    """Orphans of processes that an earlier test killed: once a test has run commands, this process inherits them."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
