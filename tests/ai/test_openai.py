@@ -368,6 +368,6 @@ async def test_a_hundred_parallel_calls_against_ten_at_once_all_succeed_without_
         done = await asyncio.gather(*(desk.prompt(f"item {n}", address=f"each[{n}]") for n in range(100)))
         took = asyncio.get_running_loop().time() - begun
     assert all(one.error is None for one in done) and not early
-    assert len(server.requests) <= 130  # refused ones included; a storm would be hundreds
+    assert len(server.requests) <= 110
     assert took < 6.0  # 10 rounds of 0.1 s; that 80 % of the limit are reached is held in virtual time (test_governor)
     assert desk.account.settled == sum(given + 2 * made for given, made in server.books) == 100 * 20

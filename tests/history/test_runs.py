@@ -303,4 +303,4 @@ def test_ten_thousand_runs_stay_quick(vrooli: Shell, argv: list[str]) -> None:
     vrooli("runs", "list", "--store", place)  # imports
     began = time.process_time()
     assert vrooli("runs", *argv, "--store", place).code in (0, 1, 2)
-    assert time.process_time() - began < 1.5  # half a second on a quiet machine
+    assert time.process_time() - began < 0.5

@@ -79,7 +79,7 @@ def test_after_kill_9_everything_that_was_reported_is_there_and_the_run_is_free_
     process.wait()
     began = time.perf_counter()
     lease = store.lease("victim")
-    assert lease is not None and time.perf_counter() - began < 1
+    assert lease is not None and time.perf_counter() - began < 0.1
     lease.release()
     reported = int(([str(reported), *process.stdout.read().split()])[-1])
     key, record = store.find("victim")

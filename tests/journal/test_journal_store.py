@@ -194,7 +194,7 @@ def test_ten_thousand_runs_are_listed_and_found_quickly(tmp_path: Path) -> None:
     assert len(store.runs(name="r", since_ns=9_990, limit=5)) == 5
     assert store.find("r05000")[1].started_ns == 5000
     assert store.find("last")[1].id == "r09999"
-    assert time.perf_counter() - began < 3
+    assert time.perf_counter() - began < 0.5
     store.close()
 
 
@@ -459,7 +459,7 @@ def test_what_another_process_commits_is_busy_and_not_waited_for(tmp_path: Path)
     for batches in ([batch(key, 1, 1)], [batch(key, 1, 1), batch(key, 2, 1)]):
         with pytest.raises(Busy):
             store.append(batches)
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 0.1
     other.execute("ROLLBACK")
     store.append([batch(key, 1, 1)])
     assert numbers(store, key) == [1]

@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from time import monotonic, process_time
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -516,11 +516,11 @@ TEMPLATE_BOMBS = [
 def test_what_would_never_end_ends_in_one_line(raw: str, mode: Mode) -> None:
     start = monotonic()
     made = compile_value(raw, mode=mode)
-    assert monotonic() - start < 4, "nothing is computed when a file is loaded"
+    assert monotonic() - start < 1, "nothing is computed when a file is loaded"
     with pytest.raises(ExpressionError) as error:
         made.evaluate(NAMES)
     assert "\n" not in str(error.value)
-    assert monotonic() - start < 12  # the bound is 1 s; a busy machine gets some more
+    assert monotonic() - start < 4  # the bound is 1 s; a busy machine gets some more
 
 
 @pytest.mark.parametrize(
@@ -538,9 +538,9 @@ def test_what_would_never_end_ends_in_one_line(raw: str, mode: Mode) -> None:
     ],
 )
 def test_a_hostile_text_is_refused_quickly(raw: str) -> None:
-    start = process_time()
+    start = monotonic()
     found = problems(raw)
-    assert process_time() - start < 5
+    assert monotonic() - start < 4
     assert all("\n" not in str(problem) for problem in found)
 
 

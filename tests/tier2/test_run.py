@@ -113,7 +113,7 @@ async def test_a_wide_run_takes_as_long_as_its_critical_path(house: ExecutionArc
     began = time.perf_counter()
     assert (await prepared(house, steps, slots=50).run()).success
     assert probe.peak == 50
-    assert time.perf_counter() - began < 0.2 * 50 / 4  # a machine that is busy may be slow, not one after another
+    assert time.perf_counter() - began < 0.2 * 4
 
 
 async def test_nobody_sees_an_event_before_it_is_in_the_log(house: ExecutionArchitecture, probe: Probe) -> None:
@@ -142,7 +142,7 @@ async def test_a_cancelled_run_leaves_no_process(house: ExecutionArchitecture, t
     import psutil
 
     steps = [Step(id=f"s{i}", action=ToolCall("shell", {"command": "sleep 60 & sleep 60"})) for i in range(4)]
-    run = prepared(house, steps, grace_ms=5000)
+    run = prepared(house, steps, grace_ms=300)
     running = asyncio.create_task(run.run())
     for _ in range(1000):
         if sum(child.name() == "sleep" for child in psutil.Process().children(recursive=True)) >= 8:
@@ -152,8 +152,7 @@ async def test_a_cancelled_run_leaves_no_process(house: ExecutionArchitecture, t
     result = await asyncio.wait_for(running, 10)
     assert result.status is ExecutionStatus.CANCELLED
     assert {step.status.value for step in result.steps.values()} == {"cancelled"}
-    left = [child for child in psutil.Process().children(recursive=True) if child.name() == "sleep"]
-    assert not [child for child in left if child.status() != psutil.STATUS_ZOMBIE]
+    assert not [child for child in psutil.Process().children(recursive=True) if child.name() == "sleep"]
 
 
 async def test_a_step_time_out_and_a_run_time_out_are_told_apart(house: ExecutionArchitecture, tmp_path: Path) -> None:

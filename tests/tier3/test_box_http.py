@@ -230,7 +230,7 @@ async def test_a_slow_server_meets_the_steps_time_out(bench: Bench, server: Serv
     started = time.monotonic()
     outcome = await bench.do("http", {"url": f"{server.url}/slow?s=2"}, timeout_ms=150)
     assert outcome.error is not None and outcome.error.code in {"STEP_TIMEOUT", "TOOL_FAILED"}
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 1.5
 
 
 async def test_a_request_can_be_stopped(bench: Bench, server: Server) -> None:

@@ -138,7 +138,7 @@ async def test_a_background_grandchild_does_not_hold_the_step_and_ends_with_the_
 ) -> None:
     started = time.monotonic()
     finished = await processes.run(sh(f"echo up; {sleeper(tmp_path)} & echo told"), run="r")
-    assert finished.stdout == b"up\ntold\n" and 0.5 < time.monotonic() - started < 8
+    assert finished.stdout == b"up\ntold\n" and 0.5 < time.monotonic() - started < 3
     assert mark() == 1, "a server that a later step uses goes on"
     await processes.end_run("other")
     assert mark() == 1
@@ -151,7 +151,7 @@ async def test_a_grandchild_that_lets_go_of_the_pipes_costs_no_time(
 ) -> None:
     started = time.monotonic()
     await processes.run(sh(f"{sleeper(tmp_path)} >/dev/null 2>&1 &"), run="r")
-    assert time.monotonic() - started < 5 and mark() == 1
+    assert time.monotonic() - started < 0.8 and mark() == 1
     await processes.end_run("r", grace=0.3)
     assert mark() == 0
 
@@ -189,7 +189,7 @@ async def test_a_command_that_heeds_TERM_is_not_killed(processes: Processes, tmp
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (tmp_path / "bye").read_text() == "bye\n" and time.monotonic() - started < 8
+    assert (tmp_path / "bye").read_text() == "bye\n" and time.monotonic() - started < 2
 
 
 async def test_a_second_cancel_skips_the_grace(processes: Processes, tmp_path: Path, mark: Callable[[], int]) -> None:
@@ -201,7 +201,7 @@ async def test_a_second_cancel_skips_the_grace(processes: Processes, tmp_path: P
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert mark() == 0 and time.monotonic() - started < 8
+    assert mark() == 0 and time.monotonic() - started < 3
 
 
 @linux_only
@@ -247,7 +247,7 @@ async def test_kill_all_ends_every_family_at_once(
     assert mark() >= 9
     started = time.monotonic()
     processes.kill_all()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 1
     await eventually(lambda: mark() == 0)
     assert {finished.signal for finished in await asyncio.gather(*tasks)} == {signal.SIGKILL}
 

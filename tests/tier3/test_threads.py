@@ -52,7 +52,7 @@ async def test_a_hundred_sleeps_take_the_time_of_one() -> None:
     threads = Threads(100)
     started = time.monotonic()
     await asyncio.gather(*(threads.run(time.sleep, 0.05) for _ in range(100)))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 0.6
 
 
 async def test_a_cancel_tells_the_function_and_waits_for_it() -> None:
@@ -100,7 +100,7 @@ async def test_who_cannot_be_interrupted_is_abandoned() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 2
     assert await threads.run(lambda: "next") == "next"
     release.set()
 
@@ -115,7 +115,7 @@ async def test_a_second_cancel_skips_the_grace() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 3
     release.set()
 
 
@@ -148,5 +148,5 @@ def test_a_blocked_thread_does_not_hold_the_end_of_the_loop() -> None:
 
     started = time.monotonic()
     asyncio.run(main())
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 3
     release.set()
