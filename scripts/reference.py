@@ -194,12 +194,39 @@ def _plain(key: Schema) -> str:
 # -- the language --------------------------------------------------------------------------------------------------
 
 
+_NAMES = {
+    "inputs": "All inputs, by name: `inputs.repo` is `repo`.",
+    "vars": "The run's variables: `vars:` of the file, then what steps `set`.",
+    "env": "The environment that `env:` names.",
+    "secrets": "The secrets that `secrets:` names; masked wherever they are shown.",
+    "steps": "What became of a step. After `steps.ID.` (`steps['my-step'].` too) stands one of",
+    "blackboard": "What steps `export`; the tasks of a swarm share it.",
+    "item": "In a `for_each` or `matrix`: the item; `as:` gives it another name.",
+    "index": "In a `for_each` or `matrix`: which item it is, from 0.",
+    "previous": "In a `repeat`: the result of the round before; null in the first.",
+    "iteration": "In a `repeat`: which round it is, from 1.",
+    "result": "In `set`, `export` and `repeat.until`: the step's own result.",
+    "error": "In `retry.when` and `on_error.recover`: the failure, with `code`, `message` and `context`.",
+    "run": "The run itself. After `run.` stands one of",
+}
+
+
 def _expressions() -> str:
     from vrooli_cli.language import filters
     from vrooli_cli.loading.forms import RESERVED
+    from vrooli_cli.tier2.plan import RUN_FIELDS, STEP_FIELDS
 
+    assert set(_NAMES) == set(RESERVED)
+    meanings = {"steps": STEP_FIELDS, "run": RUN_FIELDS}
+    rows = [
+        (f"`{name}`", " ".join([about, *(f"`{field}`" for field in meanings.get(name, ()))]))
+        for name, about in _NAMES.items()
+    ]
     parts = [
-        "Names of their own, which an input cannot take: " + ", ".join(f"`{name}`" for name in RESERVED) + ".",
+        "A value that is one whole `{{ … }}` keeps its type; with text around it, it becomes text.",
+        "## Names",
+        "An input is its own name. These names have a meaning of their own, and no input can have them:",
+        _table(("name", "meaning"), rows),
     ]
     tables = (
         ("Filters", "`{{ value | name }}`", filters.FILTERS),
@@ -226,7 +253,8 @@ def _tools() -> str:
 
     parts = []
     for tool in default_tools():
-        parts += [f"## {tool.name}", tool.description.strip(), f"Effects: `{tool.effects}`."]
+        parts += [f"## {tool.name}", tool.description.strip()]
+        parts.append((f"Gives {tool.answers}. " if tool.answers else "") + f"Effects: `{tool.effects}`.")
         rows = [
             (
                 f"`{one.name}`" + (" (required)" if one.required else ""),

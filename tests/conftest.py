@@ -15,7 +15,7 @@ settings.load_profile("default")
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing of the person who runs the tests: no key, no store, no settings."""
-    for name in [name for name in os.environ if name.startswith(("VROOLI_", "OPENAI_"))]:
+    for name in [name for name in os.environ if name.startswith(("VROOLI_", "OPENAI_", "OTEL_", "TRACE"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(_state(tmp_path_factory)))
     _reap()

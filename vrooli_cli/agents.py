@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -28,9 +28,11 @@ from vrooli_cli.model.clock import child_id
 from vrooli_cli.model.routine import Bundle, ChildRoutine, EventAgent, Input, Prompt, Routine, Step
 from vrooli_cli.model.run import ExecutionStrategy
 from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier2.context import BlackboardManager, RunContext, check_inputs
-from vrooli_cli.tier2.machine import MachineOptions, RunStarted
+from vrooli_cli.tier2.decisions import MachineOptions
 from vrooli_cli.tier2.plan import DependencyResolver, RoutinePlan
+from vrooli_cli.tier2.stimuli import RunStarted
 from vrooli_cli.tier2.tier import RunStateMachine
 from vrooli_cli.tier3.registry import ToolRegistry
 from vrooli_cli.tier3.scope import Scope
@@ -51,7 +53,7 @@ _VERDICT = {
 _NAMES = ("event", "inputs", "env", "secrets", "vars", "run", "blackboard")
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class AgentPlan:
     """A user's agent, compiled.
 

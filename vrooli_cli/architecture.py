@@ -15,30 +15,40 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrooli_cli.agents import EventAgents, plan_agents, watchers
 from vrooli_cli.bus import Channel, EventBus, replay
-from vrooli_cli.errors import InputError, Pointer, Problem, VrooliError
+from vrooli_cli.errors import InputError, Pointer, Problem, UnknownRunError, VrooliError
 from vrooli_cli.gate import Approver, Gate, Policy
 from vrooli_cli.gate import check as check_permissions
 from vrooli_cli.journal import open_store
+from vrooli_cli.journal.inbox import ANSWERED, Inbox
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.ledger import Account, ResourceTracker
-from vrooli_cli.loading.bundle import LoadedBundle, load_stored, refusal, steps_of
+from vrooli_cli.loading.home import NO_PROJECT, Project
 from vrooli_cli.loading.inputs import resolve_secrets
-from vrooli_cli.loading.project import NO_PROJECT, Project, Settings
+from vrooli_cli.loading.loaded import LoadedBundle, Recalled, refusal, steps_of
+from vrooli_cli.loading.settings import Settings, scheduler_address
 from vrooli_cli.model.clock import Clock, Ids, RandomIds, SystemClock
-from vrooli_cli.model.events import ApprovalGranted, EventMetadata, ExecutionEvent
+from vrooli_cli.model.events import (
+    ApprovalGranted,
+    ApprovalRequested,
+    EventMetadata,
+    ExecutionEvent,
+    RoutineResumed,
+    SwarmResumed,
+)
 from vrooli_cli.model.routine import Bundle, Permissions, Prompt, Routine, Rule, Step
 from vrooli_cli.model.run import (
     ExecutionContext,
     ExecutionOptions,
     ExecutionResult,
+    ExecutionStatus,
     ExecutionStrategy,
     ResourceAllocation,
     RoutineExecutionInput,
@@ -47,15 +57,17 @@ from vrooli_cli.model.run import (
 )
 from vrooli_cli.model.store import Lease, RunRecord, Store
 from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
+from vrooli_cli.model.values import lean
 from vrooli_cli.model.version import VROOLI
 from vrooli_cli.tier2.context import RunContext
-from vrooli_cli.tier2.machine import Answered, MachineOptions, Resumed
+from vrooli_cli.tier2.decisions import MachineOptions
 from vrooli_cli.tier2.plan import RoutinePlan
+from vrooli_cli.tier2.prepared import Opened, Opening, RunOptions, answer_in
 from vrooli_cli.tier2.reuse import EarlierRun, Reuse
-from vrooli_cli.tier2.tier import Opened, Opening, PreparedRun, RunOptions, RunStateMachine, answer_in
+from vrooli_cli.tier2.stimuli import Answered, Resumed
+from vrooli_cli.tier2.stored import plan_again, written
+from vrooli_cli.tier2.tier import PreparedRun, RunStateMachine
 from vrooli_cli.tier3.ai.manager import AIServiceManager
-from vrooli_cli.tier3.ai.remembered import Cassette, Memo
-from vrooli_cli.tier3.ai.service import AIService
 from vrooli_cli.tier3.box import default_tools
 from vrooli_cli.tier3.custom import load_tools
 from vrooli_cli.tier3.executor import UnifiedExecutor
@@ -69,18 +81,22 @@ from vrooli_cli.tier3.strategies import StrategyFactory
 if TYPE_CHECKING:  # tier 1 is imported with the first swarm: a routine starts without it
     from vrooli_cli.tier1.plan import SwarmPlan
     from vrooli_cli.tier1.swarm import PreparedSwarm, SwarmStateMachine
+    from vrooli_cli.tier3.ai.remembered import Cassette, Memo
+    from vrooli_cli.tier3.ai.service import AIService
+    from vrooli_cli.tracing import SpanFold, Trace, Tracer
 
 DEFAULT_CREDITS = 1_000_000
 DEFAULT_CONCURRENCY = 8
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Life:
     """Where a run that goes on stands in the journal."""
 
     key: int
     next_seq: int
     lease: Lease
+    trace: Mapping[str, str] | None = None
 
 
 class ExecutionArchitecture:
@@ -137,6 +153,8 @@ class ExecutionArchitecture:
         self.tools = ToolRegistry([*default_tools(), *self._custom.tools, *(tools or ())])
         self.tracker = ResourceTracker(self.clock)
         self.host = LocalHost()
+        self._hosts: dict[str, LocalHost] = {}
+        self._tool_folders = folders
         self._environ = dict(os.environ if environ is None else environ)
         self._folder = folder or str(Path.cwd())
         self._approver = approver
@@ -150,6 +168,8 @@ class ExecutionArchitecture:
         )
         self._steps: dict[str, tuple[Channel, _WorkFolder]] = {}
         self._earlier: dict[str, _Life] = {}
+        self._checked: tuple[LoadedBundle, Recalled] | None = None
+        self._tracer = _tracer(self._environ)
         strategies = StrategyFactory(self.tools, self.ai)
         self.tier3 = UnifiedExecutor(
             self.tools,
@@ -207,12 +227,13 @@ class ExecutionArchitecture:
         plan, problems = self._plan(loaded)
         if plan is None:
             raise refusal(problems)
-        self._need_models(loaded.bundle, plan)
         options = options or RunOptions()
+        if not options.plan_only:
+            self._need_models(loaded.bundle, plan)
         options = replace(options, environ=options.environ or self._environ)
         context = self.context(run_id)
         if not isinstance(plan, RoutinePlan):
-            context = context.model_copy(update={"swarm_id": context.execution_id})
+            context = replace(context, swarm_id=context.execution_id)
         request = TierExecutionRequest(
             context=context,
             input=_asked(plan, loaded.bundle, inputs),
@@ -277,35 +298,55 @@ class ExecutionArchitecture:
     ) -> PreparedRun | PreparedSwarm:
         if record.status == "completed":
             raise InputError(f"the run {record.id!r} has completed; nothing is left to do")
-        loaded = loaded or load_stored(record.definition or {})
+        loaded = loaded or recorded_bundle(record, self.store)
         plan, problems = self._plan(loaded)
         if plan is None:
             raise refusal(problems)
         self._need_models(loaded.bundle, plan)
         routine = plan.routine
         options = options or RunOptions(settings=record.settings or {})
-        options = replace(options, environ=options.environ or self._environ)
+        options = self._reusing(replace(options, environ=options.environ or self._environ), record)
         masker = Masker(self._known_secrets(loaded.bundle, inputs, options.environ))
         log = list(replay(self.store, key, masker=masker, whole=True))
         given = {**_unsealed(record.inputs or {}, masker), **inputs}
         request = TierExecutionRequest(
-            context=ExecutionContext.model_validate(record.context or {"execution_id": record.id}),
+            context=ExecutionContext.recorded(record.context or {"execution_id": record.id}),
             input=_asked(plan, loaded.bundle, given),
             allocation=self.allocation(routine),
             options=ExecutionOptions(timeout_ms=self.settings.timeout_ms),
         )
-        self._earlier[record.id] = _Life(key, log[-1].seq + 1 if log else 1, lease)
+        trace = (record.settings or {}).get("trace")
+        self._earlier[record.id] = _Life(key, log[-1].seq + 1 if log else 1, lease, trace)
         facts = [(event.fact, _ns(event)) for event in log if event.fact is not None]
-        resumed = Resumed(self.clock.now_ns(), dict(assume), self._answers(key)) if facts else None
+        resumed = Resumed(self.clock.now_ns(), dict(assume), self._answers(key, log)) if facts else None
         if not isinstance(plan, RoutinePlan):
             return self.tier1.prepare(request, options, plan=plan, log=facts, resumed=resumed)
         return self.tier2.prepare(request, options, plan=plan, log=facts, resumed=resumed)
 
-    def _answers(self, key: int) -> dict[str, Answered]:
-        """What was answered while nobody worked on the run."""
+    def _reusing(self, options: RunOptions, record: RunRecord) -> RunOptions:
+        """What a ``rerun`` said of reuse holds in its later lives; without the earlier run everything runs."""
+        said = record.settings or {}
+        options = replace(options, cache=options.cache and said.get("cache", True))
+        reuse = said.get("reuse")
+        if reuse is None or options.earlier is not None:
+            return options
+        try:
+            self.store.find(reuse["earlier"])
+        except UnknownRunError:
+            return options
+        return replace(options, earlier=reuse["earlier"], forced=tuple(reuse["forced"]))
+
+    def _answers(self, key: int, log: Iterable[ExecutionEvent]) -> dict[str, Answered]:
+        """What was answered while nobody worked on the run; not what stands in the log already."""
+        open_: set[str] = set()
+        for event in log:
+            if event.type == ApprovalRequested.type:
+                open_.add(event.payload["step_id"])
+            elif event.type in ANSWERED:
+                open_.discard(event.payload["step_id"])
         now = self.clock.now_ns()
-        answers = [answer for command in self.store.take(key) if (answer := answer_in(command, now)) is not None]
-        return {answer.address: answer for answer in answers}
+        answers = [answer for _, command in self.store.commands(key) if (answer := answer_in(command, now)) is not None]
+        return {answer.address: answer for answer in answers if answer.address in open_}
 
     def _known_secrets(
         self, bundle: Bundle | SwarmBundle, inputs: Mapping[str, Any], environ: Mapping[str, str]
@@ -339,14 +380,28 @@ class ExecutionArchitecture:
             await self.ai.aclose()
         finally:
             await self.event_bus.close()
-            await self.host.aclose()
+            for host in (*self._hosts.values(), self.host):
+                await host.aclose()
+            self._remember()  # the run is over: nobody waits for it
             self.store.close()
+            if self._tracer is not None:
+                self._tracer.finish()
+
+    async def traces_sent(self) -> str | None:
+        """After :meth:`close`: wait until the last spans are sent, a few seconds at most.
+
+        Returns:
+            Why some are lost, in one line; None when none are, or when nobody asked for traces.
+        """
+        tracer, self._tracer = self._tracer, None
+        return None if tracer is None else await tracer.close()
 
     async def __aenter__(self) -> ExecutionArchitecture:
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+        await self.traces_sent()
 
     # -- wiring -------------------------------------------------------------------------------------------------------
 
@@ -356,20 +411,46 @@ class ExecutionArchitecture:
         plan: RoutinePlan | SwarmPlan | None = None
         if isinstance(bundle, SwarmBundle) or bundle.main in bundle.routines:
             problems.extend(loaded.place(self._offer_servers(bundle)))
-            found: list[Problem]
-            if isinstance(bundle, SwarmBundle):
-                plan, found = self.tier1.plan(bundle)
-            else:
-                plan, found = self.tier2.plan(bundle)
-            said = {(problem.line, problem.message) for problem in problems}
-            problems.extend(one for one in loaded.place(found) if (one.line, one.message) not in said)
-            problems.extend(loaded.place(plan_agents(bundle, self.tools)[1]))
-            problems.extend(self._check_rules(loaded))
+            plan, found = self._planned(loaded, {(problem.line, problem.message) for problem in problems})
+            problems.extend(found)
             problems.extend(self._check_models(loaded, plan))
             problems.extend(self._broken_tool_files(problems))
         if any(not problem.warning for problem in problems):
             return None, problems
         return plan, problems
+
+    def _planned(
+        self, loaded: LoadedBundle, said: Collection[tuple[int, str]]
+    ) -> tuple[RoutinePlan | SwarmPlan | None, list[Problem]]:
+        """The plan and what is wrong with it; a plan that was checked before against the same tools is taken as it is.
+
+        Args:
+            loaded: With its problems, which are not told again.
+            said: Their lines and messages.
+        """
+        bundle, recalled, tools = loaded.bundle, loaded.recalled, self.tools.digest()
+        if isinstance(bundle, Bundle) and recalled is not None and recalled.tools == tools:
+            again = plan_again(bundle, self.tools, recalled.plans)
+            if again is not None:
+                return again, list(recalled.problems)
+        plan, found = self.tier1.plan(bundle) if isinstance(bundle, SwarmBundle) else self.tier2.plan(bundle)
+        problems = [one for one in loaded.place(found) if (one.line, one.message) not in said]
+        problems.extend(loaded.place(plan_agents(bundle, self.tools)[1]))
+        problems.extend(self._check_rules(loaded))
+        if isinstance(plan, RoutinePlan) and self._kept and all(problem.warning for problem in problems):
+            plans = written(plan)
+            if plans is not None:
+                self._checked = loaded, Recalled(tools, plans, tuple(problems))
+        return plan, problems
+
+    def _remember(self) -> None:
+        """Keep the last plan that was checked, so that the next start from its files is quick; never fails."""
+        if self._checked is not None:
+            from vrooli_cli.loading.recall import remember
+
+            loaded, checked = self._checked
+            self._checked = None
+            remember(loaded, self.store, checked)
 
     def _no_model_to_plan(self, plan: SwarmPlan, models: Iterable[Sequence[str]]) -> VrooliError | None:
         """Why nobody can divide a swarm's goal; None when somebody can."""
@@ -429,6 +510,7 @@ class ExecutionArchitecture:
         secrets = self._secrets(opening)
         masker = Masker(secrets) if secrets else None
         metadata = EventMetadata(context.correlation_id, context.user_id, context.swarm_id)
+        earlier = self._earlier_run(opening, masker)  # it may be unreadable: then nothing begins
         channel, lease = self._channel(opening, metadata, masker)
         try:
             work = _WorkFolder(context.execution_id)
@@ -442,6 +524,7 @@ class ExecutionArchitecture:
         scope.committed = channel.committed
         scope.masker = masker
         scope.secrets = secrets
+        fold = self._follow(opening, channel, scope)
         agents = EventAgents(
             plan_agents(opening.bundle, self.tools)[0],
             watchers(self.project.agents, has_secrets=bool(secrets)),
@@ -453,11 +536,18 @@ class ExecutionArchitecture:
             opening.options.environ,
         )
 
+        inbox = Inbox(self.store, channel.key)
+        channel.fold(inbox.note, ANSWERED)
+
         async def close(result: ExecutionResult) -> None:
             try:
                 await self._close_run(opening, channel, work, result)
+                if result.status is not ExecutionStatus.SUSPENDED:
+                    inbox.clear()
             finally:
                 lease.release()
+                if fold is not None:
+                    fold.close(result.error.wire() if result.error else None)
 
         return Opened(
             channel=channel,
@@ -466,23 +556,48 @@ class ExecutionArchitecture:
             close=close,
             work_dir=work.place,
             settle=agents.settle,
-            commands=lambda: self.store.take(channel.key),
-            reuse=self._reuse(opening, channel.key, masker),
+            inbox=inbox,
+            reuse=Reuse(self.store, context.execution_id, channel.key, VROOLI, masker, earlier, opening.options.cache),
         )
 
-    def _reuse(self, opening: Opening, key: int, masker: Masker | None) -> Reuse:
-        """Results of other runs, and where results for others are kept."""
-        run_id, options = opening.context.execution_id, opening.options
-        earlier = self._earlier_run(opening, options.earlier, masker) if options.earlier is not None else None
-        return Reuse(self.store, run_id, key, VROOLI, masker, earlier, options.cache)
+    def _trace(self, opening: Opening) -> Trace | None:
+        """The names of the run's spans; None when nobody asked for traces."""
+        if self._tracer is None:
+            return None
+        run_id = opening.context.execution_id
+        earlier = self._earlier.get(run_id)
+        resumed = [fact for fact, _ in opening.log if isinstance(fact, RoutineResumed | SwarmResumed)]
+        life = 2 + sum(fact.execution_id == run_id for fact in resumed) if opening.log else 1
+        return self._tracer.trace(run_id, earlier.trace if earlier is not None else None, life)
 
-    def _earlier_run(self, opening: Opening, run_id: str, masker: Masker | None) -> EarlierRun:
-        """A run of the history with what each of its steps depended on.
+    def _follow(self, opening: Opening, channel: Channel, scope: Scope) -> SpanFold | None:
+        """Make spans of the run's events, and let its calls say what they belong to."""
+        trace = self._trace(opening)
+        if self._tracer is None or trace is None:
+            return None
+        scope.traced = trace.carried
+        definition = _definition(opening.bundle)
+        kind = "swarm" if isinstance(definition, SwarmDefinition) else "routine"
+        followed = self._tracer.follow(trace, definition.name, kind=kind, user=opening.context.user_id)
+        if followed is None:
+            return None
+        fold, apply = followed
+        channel.fold(apply)
+        return fold
+
+    def _earlier_run(self, opening: Opening, masker: Masker | None) -> EarlierRun | None:
+        """The run that is run again, with what each of its steps depended on.
 
         Raises:
             DefinitionError: Its definition is not recorded, or this version does not take it any more.
+            StoreError: Its log cannot be read.
         """
+        run_id = opening.options.earlier
+        if run_id is None:
+            return None
         environ = opening.options.environ
+        from vrooli_cli.loading.bundle import load_stored
+
         key, record = self.store.find(run_id)
         bundle = load_stored(record.definition or {}).bundle
         plan, problems = self.tier2.plan(bundle) if isinstance(bundle, Bundle) else (None, [])
@@ -549,14 +664,22 @@ class ExecutionArchitecture:
             user=context.user_id,
             definition={"texts": dict(opening.bundle.texts), **opening.bundle.origin},
             inputs=_sealed({name: value for name, value in opening.inputs.items() if name not in secret}, masker),
-            settings={**opening.options.settings, **self._circumstances()},
-            context=context.model_dump(mode="json"),
+            settings={**opening.options.settings, **self._circumstances(opening)},
+            context=context.record(),
         )
 
-    def _circumstances(self) -> dict[str, Any]:
+    def _circumstances(self, opening: Opening) -> dict[str, Any]:
         """What a resume needs to know of this call, beside the flags."""
+        trace = self._trace(opening)
+        traced = {} if trace is None else {"trace": trace.stored()}
         level = {name: [[rule.text, rule.source] for rule in rules] for name, rules in _rules(self._permissions)}
-        return {"folder": self._folder, "vrooli": VROOLI} | ({"permissions": level} if self._permissions else {})
+        known: dict[str, Any] = {"folder": self._folder, "vrooli": VROOLI} | traced
+        options = opening.options
+        if options.earlier is not None:
+            known["reuse"] = {"earlier": options.earlier, "forced": list(options.forced)}
+        if not options.cache:
+            known["cache"] = False
+        return known | ({"permissions": level} if self._permissions else {})
 
     def _scope(self, opening: Opening, emit: Any, work: _WorkFolder) -> Scope:
         context, allocation, routine = opening.context, opening.allocation, _definition(opening.bundle)
@@ -576,7 +699,7 @@ class ExecutionArchitecture:
             gate=gate,
             policy=self._policy(routine.permissions),
             tools=self.tools,
-            host=self.host,
+            host=self._host(routine),
             clock=self.clock,
             ai=self.ai.bind(routine.extras.get("models"), _memo(opening)),
             folder=self._folder,
@@ -589,6 +712,20 @@ class ExecutionArchitecture:
             correlation_id=context.correlation_id,
             swarm_id=context.swarm_id,
         )
+
+    def _host(self, definition: Routine | SwarmDefinition) -> LocalHost:
+        """Where the tool calls of a run are done: what a flag says, else the file or its project, else here."""
+        written = definition.extras.get("executor")
+        said = self.settings.executor or (f"dask:{written['dask']}" if written else "local")
+        address = scheduler_address(said)
+        if not address:
+            return self.host
+        host = self._hosts.get(address)
+        if host is None:
+            from vrooli_cli.tier3.dask import DaskHost
+
+            host = self._hosts[address] = DaskHost(self.host, address, self._custom.tools, self._tool_folders)
+        return host
 
     def _policy(self, routine: Permissions) -> Policy:
         policy = Policy()
@@ -627,6 +764,7 @@ class ExecutionArchitecture:
             account=account,
             memory=memory,
             policy=policy if routine.permissions else above.policy,
+            host=self._host(routine) if routine.extras.get("executor") else above.host,
             ai=above.ai.with_models(routine.extras["models"]) if routine.extras.get("models") else above.ai,
             env=dict(run.env),
             strategies=(*above.strategies, *_strategy_levels(routine)),
@@ -673,7 +811,8 @@ class ExecutionArchitecture:
 
     async def _close_run(self, opening: Opening, channel: Any, work: _WorkFolder, result: ExecutionResult) -> None:
         """The run's last moments: nothing is said to be stored that is not."""
-        await self.host.end_run(opening.context.execution_id, opening.options.grace_ms / 1000)
+        for host in (*self._hosts.values(), self.host):
+            await host.end_run(opening.context.execution_id, opening.options.grace_ms / 1000)
         await self.event_bus.barrier()
         try:
             if channel.failure is None:
@@ -697,8 +836,34 @@ class ExecutionArchitecture:
         return datetime.fromtimestamp(self.clock.now_ns() / 1e9, UTC)
 
 
+def _tracer(environ: Mapping[str, str]) -> Tracer | None:
+    """Imported only where somebody asks for traces."""
+    if not any(environ.get(f"OTEL_EXPORTER_OTLP_{which}ENDPOINT") for which in ("", "TRACES_")):
+        return None
+    from vrooli_cli.tracing import Tracer
+
+    return Tracer.of(environ)
+
+
 def _rules(permissions: Permissions) -> tuple[tuple[str, tuple[Rule, ...]], ...]:
     return (("allow", permissions.allow), ("ask", permissions.ask), ("deny", permissions.deny))
+
+
+def recorded_bundle(record: RunRecord, store: Store) -> LoadedBundle:
+    """The definition under which a run began; from its checked plan, if the store has that.
+
+    Raises:
+        DefinitionError: It is not recorded, or this version does not take it any more.
+    """
+    from vrooli_cli.loading.recall import recall_recorded
+
+    definition = record.definition or {}
+    recalled = recall_recorded(definition, store)
+    if recalled is not None:
+        return recalled
+    from vrooli_cli.loading.bundle import load_stored
+
+    return load_stored(definition)
 
 
 def recorded_permissions(settings: Mapping[str, Any]) -> Permissions:
@@ -790,7 +955,11 @@ def _asking(routine: Routine) -> Iterator[Step]:
 
 def _memo(opening: Opening) -> Memo | None:
     """What an earlier life of the run was answered, so that it is not paid for twice."""
-    return Memo.from_facts(fact for fact, _ in opening.log) if opening.log else None
+    if not opening.log:
+        return None
+    from vrooli_cli.tier3.ai.remembered import Memo
+
+    return Memo.from_facts(fact for fact, _ in opening.log)
 
 
 def _strategy_levels(routine: Routine | SwarmDefinition) -> tuple[tuple[str, Mapping[str, str]], ...]:

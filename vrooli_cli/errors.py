@@ -236,3 +236,10 @@ class UnknownRunError(VrooliError, KeyError):
 
 class IllegalMove(AssertionError):
     """A machine was asked for a move that its table does not have: a bug in vrooli, told with the node's story."""
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first error in groups of errors, however deep: what a task group was left with."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

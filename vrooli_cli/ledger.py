@@ -34,6 +34,7 @@ from vrooli_cli.model.events import (
     ResourcesWarning,
 )
 from vrooli_cli.model.run import ExecutionStatus, ResourceAllocation, ResourceUsage
+from vrooli_cli.model.values import lean
 
 WARNING_PERCENT: Final = 80
 _PATH = ">"  # between addresses in a fact's `account`; no address holds it
@@ -74,7 +75,7 @@ class _Waiter:
     line: Account | None = None
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Ids:
     """The numbers of a tree's reservations, and what earlier processes have used, by path."""
 
@@ -412,7 +413,7 @@ def _prefixes(path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 # --- who is at work --------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Tracked:
     """One execution as its tier reports it."""
 

@@ -41,9 +41,16 @@ class Fickle:
         self.charged = 0
         self.unknown = 0
 
+    async def ready(self, target: Target) -> None:
+        """Nothing to load."""
+
     async def send(
-        self, target: Target, body: Mapping[str, Any], hear: Callable[[str], None]
-    ) -> tuple[Assembly, Mapping[str, str]]:
+        self,
+        target: Target,
+        body: Mapping[str, Any],
+        begun: Callable[[Mapping[str, str]], None],
+        hear: Callable[[str], None],
+    ) -> Assembly:
         fate = self._rng.choice(TROUBLES) if self._rng.random() < self._trouble else "good"
         await asyncio.sleep(self._rng.uniform(0.1, 3))
         bound = body["max_tokens"]
@@ -56,6 +63,7 @@ class Fickle:
         if fate in faults:
             kind, unpaid = faults[fate]
             raise Fault(kind, fate, 429 if kind == "throttled" else 500, unpaid=unpaid)
+        begun({})
         answer = Assembly(finish="stop")
         if fate in ("broken", "words", "silent"):
             self.unknown += 1
@@ -69,7 +77,7 @@ class Fickle:
         if fate != "silent":
             answer.usage = usage
             self.charged += target.price.credits(usage)
-        return answer, {}
+        return answer
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from shapes import SHAPES, Clock, asked, tell
 from vrooli_cli.architecture import ExecutionArchitecture
 from vrooli_cli.journal import open_store
 from vrooli_cli.loading.bundle import load_bundle
-from vrooli_cli.loading.compose import Limits
+from vrooli_cli.loading.limits import Limits
 from vrooli_cli.model.run import ResourceAllocation
 
 
@@ -34,6 +35,7 @@ async def run(workload: str, count: int, folder: Path) -> None:
     """One run, told."""
     file = folder / f"{workload}.yaml"
     file.write_text(routine(workload, count))
+    gc.set_threshold(50_000, 20, 50)  # as the command line has it
     async with ExecutionArchitecture(store=open_store(folder / "journal.db")) as architecture:
         clock = Clock()
         loaded = load_bundle(file, limits=Limits(file_bytes=1 << 30, nodes=100_000_000))

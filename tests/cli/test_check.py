@@ -78,6 +78,70 @@ def test_plan_as_text_and_pictures(write: Write, call: Call) -> None:
     assert call("plan", file, "-o", "dot").out.count(" -> ") == 3
 
 
+SWARM = """
+name: house
+goal: Build {{ what }}
+inputs: {what: {default: a house}}
+agents:
+- {id: ana, capabilities: [dig], routine: work.yaml}
+- {id: ben, capabilities: [dig, build], routine: work.yaml, max_concurrent_tasks: 2}
+TASKS
+"""
+TASKS = """
+tasks:
+- {id: ground, required_capabilities: [dig], estimated_complexity: 3}
+- {id: walls, dependencies: [ground], required_capabilities: [build]}
+- {id: garden, dependencies: [ground], required_capabilities: [dig]}
+"""
+WORK = [{"id": "w", "tool": "file_write", "parameters": {"path": "out.txt", "content": "x"}}]
+
+
+def test_the_plan_of_a_swarm_shows_goal_team_phases_and_reasons_and_asks_no_model(write: Write, call: Call) -> None:
+    write("work.yaml", WORK)
+    given = write("given.yaml", SWARM.replace("TASKS", TASKS))
+    made = call("plan", given, "--json").json
+    assert made["goal"] == "Build {{ what }}" and made["planned"] and made["makespan"] == 8
+    assert made["batches"] == [["ground"], ["walls", "garden"]]
+    assert made["assignments"]["walls"] == {"agent": "ben", "reason": "the only agent capable of build"}
+    assert {one["agent"]: one["tasks"] for one in made["team"]} == {"ana": ["ground"], "ben": ["walls", "garden"]}
+    assert made["cost"] == {"low": 0, "high": 0}
+    assert {one["step"] for one in made["effects"]} == {"task:ground/w", "task:walls/w", "task:garden/w"}
+    text = call("plan", given).out
+    for told in ("3 tasks in 2 phases for 2 agents", "Goal: Build", "only agent capable of build", "ground → walls"):
+        assert told in text
+    assert call("plan", given, "-o", "mermaid").out.startswith("flowchart")
+    steps = call("run", given, "--dry-run", "-o", "json").json["steps"]
+    assert steps["task:walls"] == {
+        "status": "pending",
+        "action": "routine",
+        "name": "ben",
+        "parameters": {"dependencies": ["ground"]},
+    }
+
+
+def test_planning_given_tasks_needs_no_model_though_running_them_does(write: Write, call: Call) -> None:
+    asking = SWARM.replace("TASKS", TASKS).replace(", routine: work.yaml", "")
+    given = write("given.yaml", asking)
+    assert call("run", given).code == 6
+    frozen = call("run", given, "--plan-only")
+    assert frozen.code == 0, frozen.err
+    assert call("validate", write("frozen.yaml", frozen.out)).code == 0
+    again = call("run", "frozen.yaml", "--plan-only").out
+    assert again.splitlines()[1:] == frozen.out.splitlines()[1:]
+
+
+def test_the_plan_of_a_goal_says_that_planning_asks_a_model(write: Write, call: Call) -> None:
+    write("work.yaml", WORK)
+    goal = write("goal.yaml", SWARM.replace("TASKS", ""))
+    done = call("plan", goal)
+    assert done.code == 0
+    assert "planning asks a model" in done.out and "--plan-only" in done.out
+    made = call("plan", goal, "--json").json
+    assert (made["planned"], made["batches"], made["assignments"]) == (False, [], {})
+    assert 0 < made["cost"]["low"] < made["cost"]["high"]
+    assert [(one["name"], one["steps"]) for one in made["models"]] == [("default", ["goal"])]
+
+
 @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not here")
 def test_graphviz_reads_what_plan_writes(write: Write, call: Call) -> None:
     dot = call("plan", write("p.yaml", GRAPH, inputs=INPUTS), "-o", "dot").out
@@ -166,7 +230,8 @@ def test_help_imports_no_engine(folder: Path) -> None:
     code = (
         "import sys; from vrooli_cli.cli.main import main; main(['--help']); main(['run', '--help']); "
         "print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
-        "; print([m for m in sys.modules if m.startswith('vrooli_cli.') and m.split('.')[1] not in ('cli', 'errors')])"
+        "; print([m for m in sys.modules if m.startswith('vrooli_cli.') and m.split('.')[1] not in ('cli', 'errors')"
+        " and m not in ('vrooli_cli.model', 'vrooli_cli.model.values')])"
     )
     heavy = ["asyncio", "yaml", "networkx", "jinja2", "openai", "jsonschema", "httpx", "psutil", "sqlite3"]
     done = subprocess.run([VROOLI[0], "-c", code, *heavy], capture_output=True, text=True, check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,12 +78,48 @@ def test_there_is_a_completion_script_for_each_shell(shell: str, mark: str, tmp_
     assert mark in done.stdout
 
 
-def test_names_of_routines_are_completed(tmp_path: Path) -> None:
+def completed(folder: Path, *words: str) -> list[str]:
+    """What bash is offered for the last word."""
+    asked = {"_VROOLI_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    return run(VROOLI, folder=folder, **asked).stdout.split()
+
+
+def test_names_of_routines_tests_and_inputs_are_completed(tmp_path: Path) -> None:
     (tmp_path / "routines").mkdir()
+    (tmp_path / "vrooli.yaml").write_text("")
     for name in ("alpha", "alps", "beta"):
-        (tmp_path / "routines" / f"{name}.yaml").write_text("steps: [{id: a, wait: 1s}]\n")
-    words = {"_VROOLI_COMPLETE": "complete_bash", "COMP_WORDS": "vrooli run al", "COMP_CWORD": "2"}
-    assert run(VROOLI, folder=tmp_path, **words).stdout.split() == ["alpha", "alps"]
+        text = "inputs: {word: {type: string}, wide: {type: string}}\nsteps: [{id: a, wait: 1s}]\n"
+        (tmp_path / "routines" / f"{name}.yaml").write_text(text)
+    (tmp_path / "routines" / "alpha.test.yaml").write_text("routine: alpha.yaml\ncases: [{name: a}]\n")
+    assert completed(tmp_path, "vrooli", "run", "al") == ["alpha", "alps"]
+    assert completed(tmp_path, "vrooli", "run", "alpha", "-i", "wo") == ["word="]
+    assert completed(tmp_path, "vrooli", "test", "routines/al") == ["routines/alpha.test.yaml"]
+
+
+def test_ids_and_steps_of_runs_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("steps: [{id: one, approval: {prompt: ok?}}, {id: two, wait: 1ms}]\n")
+    assert run(VROOLI, "run", "r.yaml", "--no-input", "--view", "none", folder=tmp_path).returncode == 5
+    known = completed(tmp_path, "vrooli", "runs", "show", "")
+    assert len(known) == 2
+    assert known[-1] == "last"
+    assert completed(tmp_path, "vrooli", "approve", known[0], "") == ["one"]
+    assert completed(tmp_path, "vrooli", "resume", "last", "--assume", "one=") == [
+        "one=done",
+        "one=failed",
+        "one=rerun",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_itself_completes(tmp_path: Path) -> None:
+    (tmp_path / "routines").mkdir()
+    (tmp_path / "routines" / "alpha.yaml").write_text("steps: [{id: a, wait: 1s}]\n")
+    program = (
+        "source <(_VROOLI_COMPLETE=source_bash vrooli); COMP_WORDS=(vrooli run al) COMP_CWORD=2;"
+        '_vrooli_completion vrooli; echo "${COMPREPLY[@]}"'
+    )
+    path = f"{Path(VROOLI).parent}:{os.environ['PATH']}"
+    assert run("bash", "-c", program, folder=tmp_path, PATH=path).stdout.split() == ["alpha"]
 
 
 def test_doctor_tells_what_is_missing_and_shows_no_key(tmp_path: Path) -> None:

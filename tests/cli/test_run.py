@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cli.conftest import ECHO, Call, Write
-from vrooli_cli.cli.output import as_json, cut
+from vrooli_cli.cli.output import as_json
+from vrooli_cli.tier3.shorten import cut
 
 FAIL = {"id": "bad", "tool": "fail", "parameters": {"message": "nope"}}
 
@@ -240,6 +241,19 @@ def test_ci_gets_annotations_with_the_line_of_the_step(
     assert "::error file=r.yaml,line=4,col=5::g/bad: TOOL_FAILED: a%25b\n" in done.err
     bad = write("bad.yaml", "steps:\n- {id: a, tol: echo}\n")
     assert "::error file=bad.yaml,line=2,col=11::'tol' is not a key" in call("validate", bad).err
+
+
+def test_a_failure_inside_a_task_has_the_line_of_its_step(
+    write: Write, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    write("work.yaml", "name: work\nsteps:\n- {id: w, tool: fail, parameters: {message: no}}\n")
+    agents = "agents:\n- {id: a, capabilities: [], routine: work.yaml}\n"
+    swarm = write("s.yaml", f"name: s\ngoal: g\n{agents}tasks:\n- {{id: t}}\n")
+    done = call("run", swarm, "--junit", "j.xml")
+    assert "::error file=work.yaml,line=3,col=3::task:t/w: TOOL_FAILED: no\n" in done.err
+    told = Path("j.xml").read_text()
+    assert 'file="work.yaml" line="3"' in told and 'file="s.yaml" line="6"' in told
 
 
 def test_a_bug_is_a_line_a_file_and_exit_70(

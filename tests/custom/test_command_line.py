@@ -87,3 +87,16 @@ def test_tools_are_listed_shown_and_called(project: Path) -> None:
     assert (called.returncode, called.stdout) == (0, "HEY\n")
     assert vrooli("tools", "call", "extra", "--tools", "more", folder=project).stdout == "extra\n"
     assert "there is no such folder" in vrooli("run", "r", "--tools", "nowhere", folder=project).stderr
+
+
+def test_a_call_knows_the_whole_schema_of_a_tool_that_takes_a_model(project: Path) -> None:
+    (project / "tools" / "broken.py").unlink()
+    (project / "tools" / "move.py").write_text(
+        "from pydantic import BaseModel\nfrom vrooli_cli import tool\n\n"
+        "class Point(BaseModel):\n    x: int\n    y: int = 0\n\n"
+        "@tool(effects='none')\ndef move(point: Point) -> Point:\n    return Point(x=point.x, y=point.y + 1)\n"
+    )
+    done = vrooli("tools", "call", "move", "-p", 'point={"x": 1}', "-o", "json", folder=project)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"x": 1, "y": 1}), done.stderr
+    wrong = vrooli("tools", "call", "move", "-p", 'point={"y": 1}', folder=project)
+    assert (wrong.returncode, wrong.stderr) == (2, "vrooli: parameter 'point': 'x' is missing\n")

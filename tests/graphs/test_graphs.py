@@ -18,7 +18,7 @@ from vrooli_cli.journal import open_store
 from vrooli_cli.loading.bundle import load_bundle
 from vrooli_cli.loading.project import Settings
 from vrooli_cli.model.run import ExecutionResult, StepStatus
-from vrooli_cli.tier2.tier import RunOptions
+from vrooli_cli.tier2.prepared import RunOptions
 from vrooli_cli.tier3.registry import Tool, ToolContext
 
 LONG = "a-name-of-a-step-as-long-as-generated-workflows-have-them-with-a-hash-at-its-end-" * 2

@@ -260,9 +260,14 @@ def test_a_command_reaches_whoever_works_on_the_run_once(store: SqliteStore) -> 
     other = store.open_run(RunRecord(id="x", name="r"))
     store.send("run", {"do": "approve", "step": "deploy", "comment": "ok ü"})
     store.send("run-1", {"do": "cancel"})
-    assert store.take(other) == []
-    assert store.take(key) == [{"do": "approve", "step": "deploy", "comment": "ok ü"}, {"do": "cancel"}]
-    assert store.take(key) == []
+    assert store.commands(other) == []
+    (first, approve), (second, cancel) = store.commands(key)
+    assert (approve, cancel) == ({"do": "approve", "step": "deploy", "comment": "ok ü"}, {"do": "cancel"})
+    assert store.commands(key) == [(first, approve), (second, cancel)], "reading is not forgetting"
+    store.forget(key, [first])
+    assert store.commands(key) == [(second, cancel)]
+    store.forget(key)
+    assert store.commands(key) == []
     with pytest.raises(UnknownRunError):
         store.send("nobody", {})
 

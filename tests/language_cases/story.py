@@ -25,11 +25,14 @@ from typing import Any
 from vrooli_cli.architecture import ExecutionArchitecture
 from vrooli_cli.errors import ToolError
 from vrooli_cli.gate import DEFERRED, Answer, AutoApprove, Deferred, Question
+from vrooli_cli.journal import open_store
 from vrooli_cli.loading.bundle import load_bundle
+from vrooli_cli.loading.recall import recall
 from vrooli_cli.loading.report import format_problems
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.run import ExecutionResult
-from vrooli_cli.tier2.tier import RunOptions
+from vrooli_cli.model.store import Store
+from vrooli_cli.tier2.prepared import RunOptions
 from vrooli_cli.tier3.registry import Tool, ToolContext
 
 TRACED = re.compile(r"tier2/step/(completed|failed|cancelled|skipped|retrying|reused|suspended|iterated)$")
@@ -152,6 +155,7 @@ class Told:
 
     Attributes:
         seconds: Virtual ones; None when the case needed real processes or threads.
+        recalled: True when the run began from a stored plan.
     """
 
     result: ExecutionResult
@@ -159,6 +163,7 @@ class Told:
     peak: int
     seconds: float | None
     folder: str
+    recalled: bool = False
 
     def golden(self) -> dict[str, Any]:
         """The parts that a case pins."""
@@ -215,18 +220,21 @@ def needs_real_time(folder: Path) -> bool:
     return any(_REAL.search(path.read_text()) for path in folder.glob("*.yaml"))
 
 
-def tell(folder: Path) -> Told | str:
-    """Run the case that stands in a folder (which it may write to); its problems as printed when it is refused."""
+def tell(folder: Path, store: Path | None = None) -> Told | str:
+    """Run the case that stands in a folder (which it may write to); its problems as printed when it is refused.
+
+    With a ``store`` the run is kept there, and begins from the stored plan if there is one.
+    """
     real = needs_real_time(folder)
     loop = asyncio.new_event_loop() if real else JumpingLoop()
     try:
-        return loop.run_until_complete(_tell(folder, loop, real))
+        return loop.run_until_complete(_tell(folder, loop, real, open_store(store) if store else None))
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
-async def _tell(folder: Path, loop: asyncio.AbstractEventLoop, real: bool) -> Told | str:
+async def _tell(folder: Path, loop: asyncio.AbstractEventLoop, real: bool, store: Store | None) -> Told | str:
     case_file = folder / "case.json"
     case: dict[str, Any] = json.loads(case_file.read_text()) if case_file.exists() else {}
     stage = Stage()
@@ -236,10 +244,13 @@ async def _tell(folder: Path, loop: asyncio.AbstractEventLoop, real: bool) -> To
         clock=None if real else LoopClock(loop),
         ids=FixedIds(),
         approver=approver,
+        store=store,
         folder=str(folder),
         environ=case.get("environ", {"PATH": "/usr/bin:/bin"}),
     ) as house:
-        loaded = load_bundle(folder / "routine.yaml", raises=False)
+        file = folder / "routine.yaml"
+        recalled = recall(str(file), store) if store is not None else None
+        loaded = recalled or load_bundle(file, raises=False)
         problems = house.check(loaded)
         if any(not problem.warning for problem in problems):
             return format_problems(problems).replace(f"{folder}/", "") + "\n"
@@ -251,4 +262,5 @@ async def _tell(folder: Path, loop: asyncio.AbstractEventLoop, real: bool) -> To
         seconds = None if real else loop.time() - began
         if run.bug is not None:
             raise run.bug
-        return Told(result, house.event_bus.history(), stage.peak, seconds, str(folder))
+        told = house.event_bus.history()
+        return Told(result, told, stage.peak, seconds, str(folder), recalled is not None)

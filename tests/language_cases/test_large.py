@@ -12,7 +12,8 @@ import pytest
 
 from tests.tier2.simulate import World, echo, plan_of, step
 from vrooli_cli.model.routine import ChildRoutine, ForEach, Group, Input, Routine, Step
-from vrooli_cli.tier2.machine import MachineOptions, RunMachine
+from vrooli_cli.tier2.decisions import MachineOptions
+from vrooli_cli.tier2.machine import RunMachine
 from vrooli_cli.tier2.plan import RoutinePlan
 from vrooli_cli.tier2.state import Node
 from vrooli_cli.tier3.scope import Outcome

@@ -98,7 +98,7 @@ def test_every_wrong_variable_is_told_at_once() -> None:
     with pytest.raises(InputError) as caught:
         settings_from_environment(environ)
     lines = caught.value.message.splitlines()
-    assert len(lines) == len(VARIABLES) - 4  # any text is a model, a store, an executor or a folder
+    assert len(lines) == len(VARIABLES) - 3  # any text is a model, a store or a folder
     assert all(line.startswith("VROOLI_") for line in lines)
 
 

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from vrooli_cli.errors import DefinitionError
 from vrooli_cli.loading import forms
 from vrooli_cli.loading.bundle import load_bundle
 from vrooli_cli.loading.durations import LONGEST_MS, format_duration, parse_duration
+from vrooli_cli.loading.home import Base
 from vrooli_cli.loading.report import format_problems
-from vrooli_cli.loading.routine import Base, build_routine, read_routine
+from vrooli_cli.loading.routine import build_routine, read_routine
 from vrooli_cli.loading.shapes import MOST_PROBLEMS
 from vrooli_cli.loading.text import read_text
 from vrooli_cli.loading.write import plain_yaml
@@ -39,8 +39,6 @@ def plain(value: Any) -> Any:
     """A model as data, without what is as by default; pointers and keys (paths of this machine) are left out."""
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, BaseModel):
-        return plain(value.model_dump(exclude_defaults=True))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         made = {}
         for field in dataclasses.fields(value):

@@ -53,21 +53,27 @@ def make(description: str = "Adds two numbers.") -> MCPServer:
         return " ".join(sorted(os.environ))
 
     @server.tool(structured_output=False)
+    def told(ctx: Context) -> str:
+        return str((ctx.request_context.meta or {}).get("traceparent"))
+
+    @server.tool(structured_output=False)
     def die() -> str:
         print("the last words", file=sys.stderr, flush=True)
         os._exit(7)
 
-    @server.tool(structured_output=False)
-    async def slow(mark: str, ctx: Context) -> str:
-        write(mark, "begun")
-        try:
-            await asyncio.sleep(30)
-        except BaseException:
-            write(mark, "cancelled")
-            raise
-        return "done"
-
+    server.add_tool(slow, structured_output=False)
     return server
+
+
+async def slow(mark: str, ctx: Context) -> str:
+    """Takes long, and leaves a trace of its end."""
+    write(mark, "begun")
+    try:
+        await asyncio.sleep(30)
+    except BaseException:
+        write(mark, "cancelled")
+        raise
+    return "done"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vrooli_cli.loading.write import plain_yaml
 from vrooli_cli.model.run import ExecutionResult
 from vrooli_cli.tier3.mcp import LOCK_FILE, lock_text
 from vrooli_cli.tier3.mcp.server import McpServer
+from vrooli_cli.tracing import Trace
 
 SERVER = str(Path(__file__).with_name("server_of_tests.py"))
 
@@ -153,6 +155,15 @@ async def test_a_server_over_http_works_alike(http: str, tmp_path: Path) -> None
     assert result.result == {"add": {"result": 5}, "say": "hello"}
 
 
+async def test_a_call_says_which_span_it_belongs_to(http: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(plain_yaml({"mcp_servers": {"a": {"url": http}}, "steps": [{"id": "s", "tool": "a.told"}]}))
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    async with ExecutionArchitecture(environ=environ) as architecture:
+        result = await architecture.prepare(load_bundle(path), {}, run_id="run-1").run()
+    assert result.result == {"s": Trace("run-1").carried("run-1", "s", 1)["traceparent"]}
+
+
 async def test_a_locked_tool_that_changed_is_refused_and_its_schema_is_known_before(http: str, tmp_path: Path) -> None:
     same = {"url": http}
     server = McpServer("a", same, dict(os.environ))
@@ -210,8 +221,6 @@ def test_killing_the_command_leaves_no_server(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(plain_yaml({"mcp_servers": {"a": server}, "steps": steps}))
     vrooli = str(Path(sys.executable).with_name("vrooli"))
     process = subprocess.Popen([vrooli, "run", "r.yaml", "--no-store"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    import time
-
     for _ in range(400):
         if mark.exists():
             break
@@ -220,3 +229,25 @@ def test_killing_the_command_leaves_no_server(tmp_path: Path) -> None:
     assert process.wait(15) == 143
     assert not [pid for pid in map(int, pids.read_text().split()) if psutil.pid_exists(pid)]
     assert json.loads(json.dumps(mark.read_text())) == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent was killed")
+def test_a_server_that_waits_for_nothing_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import asyncio\n"
+        "from vrooli_cli.tier3.mcp.transport import _start\n"
+        "async def main():\n"
+        "    print((await _start(['sleep', '60'], {'PATH': '/usr/bin:/bin'}, '.')).pid, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        server = psutil.Process(int(process.stdout.readline()))
+        for _ in range(200):
+            if server.name() == "sleep":
+                break
+            time.sleep(0.02)
+        process.kill()
+    gone, alive = psutil.wait_procs([server], timeout=5)
+    assert (gone, alive) == ([server], [])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +17,10 @@ pytest.importorskip("mcp", reason="the extra `mcp` is not installed")
 
 from mcp import ClientSession, StdioServerParameters, stdio_client
 
+from tests.resume.conftest import Shell, vrooli
 from vrooli_cli.loading.write import plain_yaml
+
+__all__ = ["vrooli"]
 
 VROOLI = str(Path(sys.executable).with_name("vrooli"))
 
@@ -109,35 +110,43 @@ async def test_a_cancelled_call_stops_its_run(project: Path) -> None:
         assert not again.is_error
 
 
-def test_tools_lock_pins_what_servers_offer(http: str, tmp_path: Path) -> None:
-    def lock() -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "NO_COLOR": "1"}
-        command = [VROOLI, "tools", "lock"]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    (tmp_path / "vrooli.yaml").write_text(plain_yaml({"mcp_servers": {"t": {"url": http}}}))
-    done = lock()
-    assert (done.returncode, done.stderr) == (0, "locked 8 tools of 1 MCP servers in vrooli.lock\n")
-    locked = json.loads((tmp_path / "vrooli.lock").read_text())
+def test_tools_lock_pins_what_servers_offer(http: str, vrooli: Shell) -> None:
+    vrooli.write(plain_yaml({"mcp_servers": {"t": {"url": http}}}), "vrooli.yaml")
+    listed = vrooli("tools", "list")
+    assert "t.add" not in listed.out
+    assert "the MCP server t; `vrooli tools lock`" in listed.err
+    done = vrooli("tools", "lock")
+    assert (done.code, done.err) == (0, "locked 9 tools of 1 MCP servers in vrooli.lock\n")
+    assert {tool["name"] for tool in vrooli("tools", "list", "--json").json} > {"t.add", "t.say", "shell"}
+    assert vrooli("tools", "list").err == ""
+    locked = json.loads((vrooli.folder / "vrooli.lock").read_text())
     tools = locked["mcp_servers"]["t"]
     assert tools["add"]["effects"] == "none"
     tools["add"]["digest"] = "0"
     tools["old"] = tools.pop("say")
-    (tmp_path / "vrooli.lock").write_text(json.dumps(locked))
-    assert lock().stderr.splitlines()[:3] == ["new      t.say", "gone     t.old", "changed  t.add"]
+    vrooli.write(json.dumps(locked), "vrooli.lock")
+    assert vrooli("tools", "lock").err.splitlines()[:3] == ["new      t.say", "gone     t.old", "changed  t.add"]
 
 
-def test_tools_call_asks_a_server_of_the_project(http: str, tmp_path: Path) -> None:
-    (tmp_path / "vrooli.yaml").write_text(plain_yaml({"mcp_servers": {"t": {"url": http}}}))
+def test_one_server_that_cannot_be_asked_locks_nothing_and_stays_nowhere(http: str, vrooli: Shell) -> None:
+    servers = {"t": {"url": http}, "no": {"command": "there-is-no-such-program"}}
+    vrooli.write(plain_yaml({"mcp_servers": servers}), "vrooli.yaml")
+    done = vrooli("tools", "lock")
+    assert done.code == 1
+    assert "the MCP server 'no': there is no program 'there-is-no-such-program'" in done.err
+    assert not (vrooli.folder / "vrooli.lock").exists()
 
-    def tools(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [VROOLI, "tools", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
-    done = tools("call", "t.add", "-p", "a=2", "-o", "json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"result": 3}), done.stderr
-    wrong = tools("call", "t.ad")
-    assert wrong.returncode == 2
-    assert "did you mean 't.add'?" in wrong.stderr
+def test_tools_call_asks_a_server_of_the_project(http: str, vrooli: Shell) -> None:
+    vrooli.write(plain_yaml({"mcp_servers": {"t": {"url": http}}}), "vrooli.yaml")
+    done = vrooli("tools", "call", "t.add", "-p", "a=2", "-o", "json", "--allow", "t.*")
+    assert (done.code, done.json) == (0, {"result": 3}), done.err
+    wrong = vrooli("tools", "call", "t.ad")
+    assert wrong.code == 2
+    assert "did you mean 't.add'?" in wrong.err
+    denied = vrooli("tools", "call", "t.add", "-p", "a=2", "--deny", "t.*")
+    assert denied.code == 3
+    assert "t.*" in denied.err
+    mistyped = vrooli("tools", "call", "t.add", "-p", "a=2", "--deny", "shel")
+    assert mistyped.code == 2
+    assert "did you mean 'shell'?" in mistyped.err

@@ -15,7 +15,7 @@ from tests.report.made import plan_of, run_of, step
 from vrooli_cli.model import events as e
 from vrooli_cli.view.report import report_page
 from vrooli_cli.view.report.layout import lay_out
-from vrooli_cli.view.report.timeline import Axis, critical_path
+from vrooli_cli.view.report.timeline import Axis, critical_path, tasks_plan
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`<!--\x1b[2J\u202e\x00\ud800"
 
@@ -146,3 +146,38 @@ def test_every_node_has_its_own_place_and_edges_run_forward() -> None:
     for way in layout.ways.values():
         columns = [place[0] for place in way]
         assert columns == list(range(columns[0], columns[-1] + 1))
+
+
+def test_the_tasks_of_a_swarm_are_its_graph_and_its_phases() -> None:
+    """Also the parts of a task that several agents do, each beside its own agent."""
+    tasks = [{"id": "look", "dependencies": []}, {"id": "say", "dependencies": ["look"]}]
+    facts: list[tuple[int, e.Event]] = [
+        (0, e.GoalDecomposed(execution_id="r", goal="g", tasks=tasks, source="given")),
+    ]
+    for number, agent in enumerate(("ann", "bob")):
+        run, inner = f"part{number}", f"task:look[{number}]"
+        about: dict[str, Any] = {"execution_id": run, "routine": agent}
+        facts += [
+            (1, e.TaskStarted(execution_id="r", task_id="look", agent_id=agent, attempt=1, task_execution_id=run)),
+            (2, e.RoutineStarted(step_count=1, parent_execution_id="r", parent_step_id=inner, **about)),
+            (50, e.RoutineCompleted(duration_ms=48, **about)),
+            (60, e.TaskCompleted(execution_id="r", task_id="look", agent_id=agent, duration_ms=58)),
+        ]
+    history, _ = run_of(facts)
+    steps = history.steps
+    assert {name: (step.status, step.agent) for name, step in steps.items() if name.endswith("]")} == {
+        "task:look[0]": ("completed", "ann"),
+        "task:look[1]": ("completed", "bob"),
+    }
+    plan = tasks_plan(history)
+    assert plan is not None
+    assert plan.batches == (("task:look",), ("task:say",))
+    words = Read(report_page(history)).words
+    assert {"Phase 1", "Phase 1 · ann", "Phase 1 · bob"} <= set(words)
+
+
+def test_of_many_outputs_each_is_shown_as_its_beginning() -> None:
+    many = {f"out{n}": {"text": "long " * 50} for n in range(20)}
+    few, _ = run_of(step("a", 0, 10), result={"one": many["out1"]})
+    much, _ = run_of(step("a", 0, 10), result=many)
+    assert (report_page(few).count("<details"), report_page(much).count("<details")) == (0, 20)

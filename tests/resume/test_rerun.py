@@ -209,3 +209,17 @@ def test_what_had_an_effect_or_holds_a_secret_is_not_kept(vrooli: Shell, monkeyp
 def test_the_file_must_still_be_there(chain: Shell) -> None:
     Path(chain.folder / "r.yaml").unlink()
     assert chain("rerun", "last").code == 2
+
+
+def test_a_rerun_that_was_cut_off_goes_on_reusing(vrooli: Shell) -> None:
+    """The resume knows which run its results are of, and what was asked for."""
+    text = CHAIN.replace("echo b >> marks;", "test ! -e stop || exit 1; echo b >> marks;")
+    assert vrooli("run", vrooli.write(text)).code == 0
+    assert marks(vrooli) == "a b c side"
+    (vrooli.folder / "stop").touch()
+    assert vrooli("rerun", "last", "--only", "b").code == 1
+    (vrooli.folder / "stop").unlink()
+    assert vrooli("resume", "last").code == 0
+    assert marks(vrooli) == "b"
+    steps = vrooli.history().steps
+    assert {name for name, step in steps.items() if step.reused} == {"a", "side", "c"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from urllib.parse import quote
 
 import pytest
 
 from tests.resume.conftest import Shell
+from vrooli_cli.tier2.machine import RunMachine
 
 CANARY = 'c4nary "q" /9x&Zé'
 FORMS = [
@@ -17,6 +19,7 @@ FORMS = [
     json.dumps(CANARY, ensure_ascii=False)[1:-1],
     quote(CANARY, safe=""),
     base64.b64encode(CANARY.encode()).decode().rstrip("="),
+    html.escape(CANARY),
 ]
 
 ROUTINE = """
@@ -72,6 +75,14 @@ def secret(vrooli: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     return vrooli
 
 
+@pytest.fixture
+def papers(secret: Shell, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Everything that a run can leave beside the journal."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(secret.folder / "summary.md"))
+    return ["--events", "events.ndjson", "--junit", "junit.xml", "--report", "report.html"]
+
+
 def searched(vrooli: Shell) -> int:
     """Looks at every byte of every file; how many files there were."""
     files = [path for path in vrooli.folder.rglob("*") if path.is_file()]
@@ -82,11 +93,10 @@ def searched(vrooli: Shell) -> int:
     return len(files)
 
 
-def test_no_byte_that_is_kept_holds_a_secret_and_a_resume_has_it_back(secret: Shell) -> None:
+def test_no_byte_that_is_kept_holds_a_secret_and_a_resume_has_it_back(secret: Shell, papers: list[str]) -> None:
     vrooli = secret
     file = vrooli.write(ROUTINE)
-    flags = ["--events", "events.ndjson"]
-    cut = vrooli("run", file, "-i", f"other=x{CANARY}", *flags)
+    cut = vrooli("run", file, "-i", f"other=x{CANARY}", *papers)
     assert cut.code == 1
     assert all(form not in cut.out + cut.err for form in FORMS)
     assert list(vrooli.folder.glob("journal.db.blobs/*/*"))
@@ -102,11 +112,26 @@ def test_no_byte_that_is_kept_holds_a_secret_and_a_resume_has_it_back(secret: Sh
     assert resumed.json["result"]["all"][2:4] == [True, True]
     assert resumed.json["result"]["all"][5] is True
     assert resumed.json["result"]["all"][7:] == [True, "<***>"]
-    for verb in (["show", "last"], ["events", "last"], ["logs", "last"], ["export", "last"]):
-        said = vrooli("runs", *verb)
+    verbs = ("runs show last", "runs events last", "runs logs last", "runs export last", "runs export last -o otlp")
+    for verb in (*verbs, "runs cost", "report last later.html"):
+        said = vrooli(*verb.split())
         assert said.code == 0, said.err
         assert all(form not in said.out + said.err for form in FORMS)
-    assert searched(vrooli) > 6
+    assert "***" in (vrooli.folder / "later.html").read_text()
+    assert {"summary.md", "junit.xml", "report.html", "later.html"} <= {path.name for path in vrooli.folder.iterdir()}
+    assert searched(vrooli) > 10
+
+
+def test_a_crash_file_holds_no_secret(secret: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(machine: RunMachine, stimulus: object) -> None:
+        raise RuntimeError(f"a bug that says {CANARY} and s1gn-canary")
+
+    monkeypatch.setattr(RunMachine, "handle", bug)
+    said = secret("run", secret.write(ROUTINE), "-i", "other=x")
+    assert said.code == 70
+    assert all(form not in said.out + said.err for form in FORMS)
+    assert list((secret.folder / "state").rglob("*.txt"))
+    searched(secret)
 
 
 def test_a_secret_that_has_changed_takes_the_place_of_the_old_one(

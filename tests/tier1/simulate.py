@@ -11,27 +11,14 @@ from typing import Any
 from tests.tier2.simulate import tools
 from vrooli_cli.model import events as e
 from vrooli_cli.model.swarm import AgentDefinition, SubTask, SwarmBundle, SwarmDefinition
-from vrooli_cli.tier1.machine import (
-    AskModel,
-    CancelTask,
-    ClearTimer,
-    EndSwarm,
-    HandlerEnded,
-    ModelAnswered,
-    Resumed,
-    RunHandler,
-    SetTimer,
-    StartTask,
-    Stimulus,
-    StopHandler,
-    SwarmMachine,
-    SwarmOptions,
-    SwarmStarted,
-    TaskEnded,
-    TimerFired,
-)
+from vrooli_cli.tier1.decisions import SwarmOptions
+from vrooli_cli.tier1.instructions import AskModel, CancelTask, EndSwarm, RunHandler, StartTask, StopHandler
+from vrooli_cli.tier1.machine import SwarmMachine
 from vrooli_cli.tier1.plan import SwarmPlan, plan_swarm
 from vrooli_cli.tier1.state import COMPLETED, RUNNING
+from vrooli_cli.tier1.stimuli import HandlerEnded, ModelAnswered, Resumed, Stimulus, SwarmStarted, TaskEnded
+from vrooli_cli.tier2.instructions import ClearTimer, SetTimer
+from vrooli_cli.tier2.stimuli import TimerFired
 
 START = 1_700_000_000_000_000_000
 MS = 1_000_000

@@ -56,6 +56,8 @@ def test_a_clean_plan_is_read_whole() -> None:
         ([entry("a", required_capabilities=["write", "draw"])], "no one agent has all of these"),
         ([entry("a", estimated_complexity=11)], "estimated_complexity must be a whole number from 1 to 10, not 11"),
         ([entry("a", estimated_complexity=0)], "from 1 to 10"),
+        ([entry("a", estimated_complexity="5")], "from 1 to 10, not '5'"),
+        ([{"id": "a"}, {"id": "b", "depends_on": ["a"]}], "no key 'depends_on'; it is called 'dependencies'"),
         ([entry("a", estimated_complexity=True)], "from 1 to 10"),
         ([entry("a", priority="urgent")], "priority must be low, medium or high, not 'urgent'"),
         ([entry("a", dependencies="b")], "dependencies must be a list of texts"),
@@ -84,6 +86,52 @@ def test_all_violations_are_found_at_once_and_a_circle_is_shown_as_a_path() -> N
     path = circle.split(": ")[1].split(" → ")
     assert len(path) == 4
     assert path[0] == path[-1]
+
+
+def test_every_circle_is_told() -> None:
+    reading = read(*(entry(id, dependencies=[other]) for id, other in ("ab", "ba", "cd", "dc", "ea")))
+    assert sorted(one.split(": ")[1] for one in reading.violations) == ["a → b → a", "c → d → c"]
+
+
+@st.composite
+def defective(draw: st.DrawFn) -> tuple[list[dict[str, Any]], int]:
+    """A clean task graph with some defects in it, each in a task of its own."""
+    count = draw(st.integers(2, 30))
+    tasks = [
+        entry(f"t{n}", dependencies=draw(st.lists(st.sampled_from([f"t{m}" for m in range(n)]), max_size=3)))
+        if n
+        else entry("t0")
+        for n in range(count)
+    ]
+    spoiled = draw(st.sets(st.integers(0, count - 1), max_size=min(count, 5)))
+    for n in spoiled:
+        tasks[n] |= draw(
+            st.sampled_from(
+                [
+                    {"dependencies": ["nowhere"]},
+                    {"dependencies": [f"t{n}"]},
+                    {"dependencies": None, "required_capabilities": ["fly"]},
+                    {"required_capabilities": ["paint", "write"]},
+                    {"estimated_complexity": draw(st.sampled_from([0, 11, "7", 2.5, -1]))},
+                    {"priority": "asap"},
+                    {"dependencies": "t0"},
+                ]
+            )
+        )
+    return tasks, len(spoiled)
+
+
+_AROUND = ["{}", "```json\n{}\n```", "My plan has {braces}:\n\n{}\n\nDone.", "<think>[1, {</think> {}"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(defective(), st.sampled_from(_AROUND))
+def test_each_defect_is_one_violation_and_nothing_else_is(plan: tuple[list[dict[str, Any]], int], around: str) -> None:
+    tasks, defects = plan
+    reading = GoalDecomposer().read(around.replace("{}", json.dumps({"tasks": tasks})), AGENTS)
+    assert len(reading.violations) == defects, reading.violations
+    assert len(reading.tasks) == (0 if defects else len(tasks))
+    assert all("\n" not in one and len(one) < 300 for one in reading.violations)
 
 
 def test_a_repair_says_exactly_what_is_wrong_after_the_models_own_answer() -> None:

@@ -13,7 +13,9 @@ from tests.tier2.simulate import step
 from vrooli_cli.errors import IllegalMove
 from vrooli_cli.model import events as e
 from vrooli_cli.model.swarm import Assignment, Synthesis
-from vrooli_cli.tier1.machine import CancelRequested, StartTask, SwarmOptions
+from vrooli_cli.tier1.decisions import SwarmOptions
+from vrooli_cli.tier1.instructions import StartTask
+from vrooli_cli.tier2.stimuli import CancelRequested
 
 DIAMOND = [task("a", "c"), task("b", "c", after=["a"]), task("c", "c", after=["a"]), task("d", "c", after=["b", "c"])]
 CREW = [agent("x", "c"), agent("y", "c")]

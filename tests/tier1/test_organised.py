@@ -17,7 +17,7 @@ from vrooli_cli.model import events as e
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.run import ExecutionResult
 from vrooli_cli.model.swarm import Assignment, SwarmBundle, SwarmDefinition
-from vrooli_cli.tier1.machine import StartTask
+from vrooli_cli.tier1.instructions import StartTask
 from vrooli_cli.tier1.plan import plan_swarm
 from vrooli_cli.tier3.ai.scripted import ScriptedAI
 
@@ -224,6 +224,60 @@ async def test_a_prohibition_holds_where_its_condition_does(tmp_path: Path, cond
     }
     result, _ = await run_files(tmp_path, swarm, write=write)
     assert result.success is written, result.error
+
+
+@pytest.mark.parametrize(("calm", "who"), [(True, "ana"), (False, "ben")])
+def test_a_permission_counts_only_where_its_condition_holds(calm: bool, who: str) -> None:
+    rules = scheme(
+        {"g": {"plan": {"sequence": ["one"]}}, "one": {}},
+        {"m": {"goals": ["one"], "min": 1, "max": 1}},
+        [
+            {"id": "p", "role": "worker", "type": "permission", "mission": "m", "condition": "vars.calm"},
+            {"id": "q", "role": "boss", "type": "permission", "mission": "m", "condition": "not vars.calm"},
+        ],
+    )
+    rules["assignments"] = {"ana": ["worker"], "ben": ["boss"]}
+    plan = plan_of([agent("ana"), agent("ben")], constraints=rules, vars={"calm": calm})
+    world = World(plan).run()
+    assert world.status == "completed", world.machine.error
+    assert [order.agent for order in world.started] == [who]
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"), [("tasks.one.status != 'completed'", 1), ("tasks.one.status != 'running'", 0)]
+)
+def test_an_obligation_is_violated_only_while_its_condition_holds(condition: str, told: int) -> None:
+    rules = scheme(
+        {"g": {"plan": {"sequence": ["one"]}}, "one": {}},
+        {"m": {"goals": ["one"], "min": 1, "max": 1}},
+        [{**obliged("m", ttf="1s"), "condition": condition}],
+    )
+    world = World(plan_of([agent("ana")], constraints=rules), lambda order: End(delay=5_000)).run()
+    assert world.status == "completed", world.machine.error
+    assert len(world.of(e.NormViolated)) == told
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16"])
+def test_an_organisation_in_any_encoding_that_it_declares_is_read(tmp_path: Path, encoding: str) -> None:
+    text = f"""<?xml version="1.0" encoding="{encoding}"?>
+<organisational-specification os-version="0.8" xmlns="http://moise.sourceforge.net/os">
+  <structural-specification>
+    <role-definitions><role id="w"/></role-definitions>
+    <group-specification id="g"><roles><role id="w"/></roles></group-specification>
+  </structural-specification>
+  <functional-specification>
+    <scheme id="s"><goal id="top" ds="écrire"/><mission id="m" min="1"><goal id="top"/></mission></scheme>
+  </functional-specification>
+  <normative-specification><norm id="n" type="obligation" role="w" mission="m"/></normative-specification>
+</organisational-specification>"""
+    (tmp_path / "os.xml").write_bytes(text.encode(encoding))
+    swarm = {"name": "s", "goal": "g", "agents": [{"id": "a", "capabilities": []}], "constraints": "os.xml"}
+    (tmp_path / "swarm.yaml").write_text(json.dumps(swarm), encoding="utf-8")
+    bundle = load_bundle(tmp_path / "swarm.yaml").bundle
+    assert isinstance(bundle, SwarmBundle)
+    plan, problems = plan_swarm(bundle, tools())
+    assert plan is not None, problems
+    assert [(one.id, one.description) for one in plan.known_tasks] == [("top", "écrire")]
 
 
 async def test_a_models_call_against_a_norm_goes_back_to_the_model_and_is_told(tmp_path: Path) -> None:

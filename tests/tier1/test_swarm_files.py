@@ -20,7 +20,7 @@ from vrooli_cli.loading.text import read_text
 from vrooli_cli.model.run import ExecutionStatus
 from vrooli_cli.model.store import LogBatch
 from vrooli_cli.tier1.swarm import PreparedSwarm
-from vrooli_cli.tier2.tier import RunOptions
+from vrooli_cli.tier2.prepared import RunOptions
 from vrooli_cli.tier3.ai.scripted import ScriptedAI
 from vrooli_cli.tier3.registry import Tool, ToolContext
 

@@ -10,25 +10,20 @@ from typing import Any
 from vrooli_cli.model import events as e
 from vrooli_cli.model.routine import Bundle, Routine, Step, ToolCall
 from vrooli_cli.model.run import Effects, ExecutionError
-from vrooli_cli.tier2.machine import (
-    Answered,
+from vrooli_cli.tier2.decisions import MachineOptions
+from vrooli_cli.tier2.instructions import (
     AskApproval,
-    AttemptEnded,
     CancelAttempt,
     ClearTimer,
     EndRun,
     KillAttempt,
-    MachineOptions,
-    Resumed,
-    RunMachine,
-    RunStarted,
     SetTimer,
     StartAttempt,
-    Stimulus,
-    TimerFired,
 )
+from vrooli_cli.tier2.machine import RunMachine
 from vrooli_cli.tier2.plan import DependencyResolver, RoutinePlan
 from vrooli_cli.tier2.state import TERMINAL, Node
+from vrooli_cli.tier2.stimuli import Answered, AttemptEnded, Resumed, RunStarted, Stimulus, TimerFired
 from vrooli_cli.tier3.registry import Tool, ToolContext, ToolRegistry
 from vrooli_cli.tier3.scope import Outcome
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from vrooli_cli.architecture import ExecutionArchitecture
 from vrooli_cli.journal import open_store
 from vrooli_cli.model.events import ExecutionEvent
-from vrooli_cli.model.routine import Bundle, Routine, Step, ToolCall
+from vrooli_cli.model.routine import Bundle, ForEach, Routine, Step, ToolCall
 from vrooli_cli.model.run import ExecutionContext, RoutineExecutionInput, TierExecutionRequest
 from vrooli_cli.tier2 import run as shell
 from vrooli_cli.tier2.plan import Parameters
+from vrooli_cli.tier2.state import ReadyHeap
 
 A_STEP = {
     "tier3/execution/started": 1,
@@ -40,6 +42,7 @@ class Spent:
         self.events: Counter[str] = Counter()
         self.statements: Counter[str] = Counter()
         self.renders = 0
+        self.visits = 0
 
     def event(self, event: ExecutionEvent) -> None:
         self.events[event.type] += 1
@@ -56,6 +59,15 @@ async def spent(steps: list[Step], folder: Path, patch: pytest.MonkeyPatch) -> S
         seen.renders += 1
         return render(self, names)  # type: ignore[arg-type]
 
+    def visited(method: str) -> None:
+        plain = getattr(ReadyHeap, method)
+
+        def counted(self: ReadyHeap, *arguments: object) -> object:
+            seen.visits += 1
+            return plain(self, *arguments)
+
+        patch.setattr(ReadyHeap, method, counted)
+
     store = open_store(folder / f"{len(steps)}.db")
     async with ExecutionArchitecture(store=store) as architecture:
         bundle = Bundle("m", {"m": Routine(name="m", steps=tuple(steps), key="m")})
@@ -64,6 +76,8 @@ async def spent(steps: list[Step], folder: Path, patch: pytest.MonkeyPatch) -> S
         prepared = architecture.tier2.prepare(request)
         prepared.channel.fold(seen.event)
         patch.setattr(Parameters, "render", counted)
+        for method in ("push", "pop"):
+            visited(method)
         store._database.set_trace_callback(seen.statement)
         assert (await prepared.run()).success
         store._database.set_trace_callback(None)
@@ -105,3 +119,20 @@ async def test_steps_side_by_side_cost_five_events_each_and_share_their_commits(
     assert seen.events == dict.fromkeys(A_STEP, count) | waited | dict.fromkeys(around, 1)
     assert seen.renders == 0
     assert seen.statements["INSERT INTO log VALUES"] == -(-count // 8) + 1
+
+
+def loop(count: int) -> list[Step]:
+    each = ForEach(items=f"{{{{ range({count}) | list }}}}")
+    return [Step(id="each", action=ToolCall("echo", {"message": "{{ item }}"}), for_each=each)]
+
+
+@pytest.mark.parametrize("count", [20, 200, 2_000])
+@pytest.mark.parametrize("graph", [chain, fan, loop])
+async def test_a_step_is_put_on_the_heap_and_taken_off_it_once_at_the_most(
+    graph: Callable[[int], list[Step]], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing scans; a step that finds a free slot never sees the heap."""
+    monkeypatch.setattr(shell, "TURN_SECONDS", 60.0)
+    seen = await spent(graph(count), tmp_path, monkeypatch)
+    least = 0 if graph is chain else count
+    assert least <= seen.visits <= 2 * count + 50

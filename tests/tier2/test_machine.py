@@ -25,8 +25,9 @@ from vrooli_cli.model.routine import (
     TriggerRule,
 )
 from vrooli_cli.model.run import RetryPolicy
-from vrooli_cli.tier2.machine import CancelRequested, MachineOptions
+from vrooli_cli.tier2.decisions import MachineOptions
 from vrooli_cli.tier2.state import Node
+from vrooli_cli.tier2.stimuli import CancelRequested
 from vrooli_cli.tier3.scope import Outcome
 
 KEEP_GOING = MachineOptions(keep_going=True)

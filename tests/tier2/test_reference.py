@@ -14,8 +14,9 @@ from tests.tier2.simulate import World, failure, plan_of, step
 from vrooli_cli.model import events as e
 from vrooli_cli.model.routine import ChildRoutine, ForEach, Group, OnError, Routine, Step
 from vrooli_cli.model.run import RetryPolicy
-from vrooli_cli.tier2.machine import Answered, CancelRequested, MachineOptions
+from vrooli_cli.tier2.decisions import MachineOptions
 from vrooli_cli.tier2.state import Node
+from vrooli_cli.tier2.stimuli import Answered, CancelRequested
 from vrooli_cli.tier3.scope import Outcome
 
 RULES = ("none_failed", "none_failed", "none_failed", "all_succeeded", "all_done", "any_failed", "any_succeeded")

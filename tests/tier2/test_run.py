@@ -25,7 +25,8 @@ from vrooli_cli.model.run import (
     RoutineExecutionInput,
     TierExecutionRequest,
 )
-from vrooli_cli.tier2.tier import PreparedRun, RunOptions
+from vrooli_cli.tier2.prepared import RunOptions
+from vrooli_cli.tier2.tier import PreparedRun
 from vrooli_cli.tier3.registry import Tool, ToolContext
 
 

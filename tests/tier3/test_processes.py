@@ -235,6 +235,24 @@ async def test_children_of_somebody_else_in_this_process_are_left_alone(processe
         await child.wait()
 
 
+async def test_what_another_host_of_this_process_runs_is_left_alone(
+    processes: Processes, tmp_path: Path, mark: Callable[[], int]
+) -> None:
+    await processes.run(sh("true"), run="mine")
+    other = Processes()
+    theirs = asyncio.create_task(other.run(sh(f"{sleeper(tmp_path)} & wait"), run="theirs"))
+    await eventually(lambda: mark() == 2)
+    await processes.run(sh("true"), run="mine")
+    await processes.end_run("mine")
+    processes.kill_all()
+    await asyncio.sleep(0.05)
+    assert mark() == 2 and not theirs.done()
+    theirs.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await theirs
+    assert mark() == 0
+
+
 async def test_kill_all_ends_every_family_at_once(
     processes: Processes, tmp_path: Path, mark: Callable[[], int]
 ) -> None:

@@ -463,3 +463,27 @@ def _until(holds: Any, seconds: float = 10) -> None:
     while not holds():
         assert time.monotonic() < limit, "it did not happen in time"
         time.sleep(0.05)
+
+
+async def test_a_hundred_thousand_events_leave_the_picture_half_a_second_behind_at_the_most(quick: None) -> None:
+    """What counts is processor time: the loop waits for nothing, whatever else the machine does."""
+    plan, events, _ = synthetic.wide_run(20, 1_000, 1.0)
+    many = (events * (100_000 // len(events) + 1))[:100_000]
+    view = LiveView(Tty(), plan, environ={})
+    view.start()
+    stale = worst = 0.0
+    seen, began = view.frames, time.process_time()
+    for at in range(0, len(many), 500):  # as commits bring them: some hundreds at once, then the loop goes on
+        for event in many[at : at + 500]:
+            view.apply(event)
+        await asyncio.sleep(0)
+        stale = time.process_time() - began
+        if view.frames != seen or not view.state.dirty:
+            worst, seen, began = max(worst, stale), view.frames, time.process_time()
+    worst = max(worst, stale)
+    assert worst < 0.5
+    assert view.frames >= 2
+    assert len(view.state.running) <= len(plan.steps)
+    assert len(view.state.failed) <= 50
+    assert view.scribe._jobs.qsize() <= 2  # pictures do not queue up behind a slow terminal
+    await view.stop(None)

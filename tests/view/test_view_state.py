@@ -239,6 +239,38 @@ def test_a_reassigned_task_is_no_failure_any_more() -> None:
     assert state.crew is not None and list(state.crew.busy) == ["b"]
 
 
+def test_a_task_of_several_agents_is_done_with_its_last_part() -> None:
+    def done(agent: str) -> e.Event:
+        return e.TaskCompleted(execution_id=RUN, task_id="t", agent_id=agent, result=1)
+
+    assignments = {"t": {"agent": "a", "agents": ["a", "b"], "reason": "both"}}
+    state = say(
+        ViewState(),
+        e.SwarmStarted(execution_id=RUN, goal="g", agent_count=2),
+        e.GoalDecomposed(execution_id=RUN, goal="g", tasks=[{"id": "t"}], source="scheme"),
+        e.TeamFormed(execution_id=RUN, assignments=assignments),
+        *(
+            e.TaskStarted(execution_id=RUN, task_id="t", agent_id=agent, attempt=1, task_execution_id=agent)
+            for agent in "ab"
+        ),
+        done("a"),
+    )
+    assert state.board.counts[b.RUNNING] == 1
+    say(state, done("b"))
+    assert state.board.counts[b.COMPLETED] == 1 == state.board.total
+
+
+def test_a_task_that_a_revision_leaves_out_does_not_wait_any_more() -> None:
+    state = say(
+        ViewState(),
+        e.GoalDecomposed(execution_id=RUN, goal="g", tasks=[{"id": "a"}, {"id": "b"}], source="model"),
+        e.PlanRevised(
+            execution_id=RUN, tasks=[{"id": "a"}, {"id": "c"}], assignments={}, reason="b failed", source="model"
+        ),
+    )
+    assert (state.board.counts[b.WAITING], state.board.counts[b.SKIPPED]) == (2, 1)
+
+
 def test_tasks_on_a_cycle_are_still_shown() -> None:
     tasks = [{"id": "a", "dependencies": ["b"]}, {"id": "b", "dependencies": ["a"]}, {"id": "c"}]
     state = say(ViewState(), e.GoalDecomposed(execution_id=RUN, goal="g", tasks=tasks, source="model"))

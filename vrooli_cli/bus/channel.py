@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from vrooli_cli.bus.deltas import Deltas
@@ -17,9 +18,11 @@ from vrooli_cli.bus.lines import (
     Shown,
     Stream,
     Told,
+    decode,
     encode,
     event_as_told,
     line_as_told,
+    quicken,
     replay,
     stamp_of,
 )
@@ -35,6 +38,9 @@ BLOB_BYTES: Final = 64 * 1024
 """An encoded ``result``, ``items`` or ``reply`` above this goes to a blob; the line names it."""
 BUSY_SECONDS: Final = 30.0
 """A store that is locked for longer is told as failed."""
+BlobKept = Callable[[Event, Callable[[bool], Any]], None]
+"""Told of a fact and of what reads its result: True as people may see it, False as it was."""
+_FEW: Final = 500  # lines that are not worth an import
 _KNOWN_RUNS: Final = 64  # closed runs that `history` still reads
 
 
@@ -305,6 +311,8 @@ class Channel:
         self._lines: list[bytes] = []
         self._told: list[Told] = []
         self._after: list[Callable[[], None]] = []
+        self._blobbed: dict[str, str] = {}
+        self._on_blob: list[BlobKept] = []
         self._folds: list[Callable[[ExecutionEvent], None]] = []
         self._kind_folds: dict[str, list[Callable[[ExecutionEvent], None]]] = {}
         self._on_failure: list[Callable[[StoreError], None]] = []
@@ -412,6 +420,10 @@ class Channel:
             self._writer = Writer(self._sink_failed)
         self._writer.sinks.append(write)
 
+    def on_blob(self, callback: BlobKept) -> None:
+        """Called after the commit of a fact whose ``result`` went to a blob, with what reads it again."""
+        self._on_blob.append(callback)
+
     def on_failure(self, callback: Callable[[StoreError], None]) -> None:
         """Called once when the store has failed for good, before the callbacks of that flush; at once if it has."""
         if self._failure_told and self.failure is not None:
@@ -479,6 +491,8 @@ class Channel:
             if not self._lines:
                 self._unsaved = self.next_seq
             usual = self._streams[self.run_id].own
+            if self.next_seq < _FEW < self.next_seq + len(pending):
+                quicken()
             self._lines.append(b"#%d\t%b\t%b%b" % (VERSION, self._name, stamp_of(now), usual))
             for fact in pending:
                 self._encode(fact, now, usual)
@@ -500,6 +514,8 @@ class Channel:
         shown = None
         if self._masker is not None or len(kept) > BLOB_BYTES:
             seen, kept, shown = self._careful(payload, kept)
+            if self._blobbed:
+                self._put_aside(fact)
         self._told.append((fact, seq, now, (kind, stream.part, seen, stream.tail), payload, stream.metadata, shown))
         if seq:
             self.next_seq = seq + 1
@@ -516,6 +532,7 @@ class Channel:
         head = encode(wire)[: -len('null,"metadata":null}')]
         tail = b',"metadata":' + self._masked(encode(metadata.wire())) + b"}\n"
         seen, kept, shown = self._careful(event.payload, encode(event.payload))
+        self._blobbed.clear()
         self._told.append((event, seq, now, head + seen + tail, event.payload, metadata, shown))
         self._lines.append(head + kept + tail)
         self.next_seq += 1
@@ -551,8 +568,21 @@ class Channel:
                 sealed = data if self._masker is None else self._masker.seal(data)
                 if sealed != data and (seen := show(sealed)) != data:
                     blobs[name] = seen
-                slim[name] = {"$blob": self._store.put_blob(sealed), "bytes": len(sealed)}
+                digest = self._blobbed[name] = self._store.put_blob(sealed)
+                slim[name] = {"$blob": digest, "bytes": len(sealed)}
         return encode(slim)
+
+    def _put_aside(self, fact: Event) -> None:
+        """Tell, once it is committed, that a result of this fact can be had from the store."""
+        digest = self._blobbed.get("result")
+        self._blobbed.clear()
+        if digest is not None:
+            for callback in self._on_blob:
+                self._after.append(partial(callback, fact, partial(self._read_blob, digest)))
+
+    def _read_blob(self, digest: str, shown: bool) -> Any:
+        data = self._store.get_blob(digest)
+        return decode(show(data) if shown or self._masker is None else self._masker.unseal(data))
 
     def _masked(self, data: bytes) -> bytes:
         return data if self._masker is None else self._masker.mask(data)

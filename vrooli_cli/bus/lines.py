@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from json import dumps, loads
+from json import JSONEncoder, dumps, loads
 from typing import Any, Final
 
-from pydantic_core import from_json, to_json
-
+from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import Masker, show
 from vrooli_cli.model.events import (
     VERSION,
@@ -22,7 +23,7 @@ from vrooli_cli.model.events import (
     SwarmStarted,
     fact_of,
 )
-from vrooli_cli.model.store import Store
+from vrooli_cli.model.store import UNREADABLE, Store
 
 BLOB_FIELDS: Final = ("result", "items", "reply")
 """What may be large in a payload, and is kept beside the log then."""
@@ -130,6 +131,7 @@ def replay(
         StoreError: The log or a large result cannot be read.
     """
     opened = masker.unseal if masker else show
+    quicken()
     for line in store.read(key, first):
         event = event_of(decode(opened(line)))
         if whole and (large := [name for name in BLOB_FIELDS if _is_blob(event.payload.get(name))]):
@@ -165,12 +167,30 @@ def _fact(type_: str, execution_id: str, payload: Mapping[str, Any]) -> Event | 
         return None
 
 
+def quicken() -> None:
+    """From here on lines are written and read by pydantic's code, in a third of the time.
+
+    Importing it costs as much as ten thousand lines, so a run begins without it.
+    """
+    import pydantic_core
+
+    assert pydantic_core
+
+
 def decode(line: bytes) -> Any:
-    """The data in a line or a blob."""
+    """The data in a line or a blob.
+
+    Raises:
+        StoreError: It is no JSON.
+    """
+    quick: Any = sys.modules.get("pydantic_core")
+    if quick is not None:
+        with suppress(ValueError):  # nested more than 200 deep
+            return quick.from_json(line, cache_strings="keys")
     try:
-        return from_json(line, cache_strings="keys")
-    except ValueError:
-        return loads(line)  # nested more than 200 deep
+        return loads(line)
+    except ValueError as error:
+        raise StoreError(UNREADABLE) from error
 
 
 @lru_cache(4)
@@ -191,10 +211,27 @@ def _moment(ns: int) -> datetime:
 
 def encode(value: Any) -> bytes:
     """JSON of anything: what has no JSON form becomes text, for a fact may never be lost over its spelling."""
+    quick: Any = sys.modules.get("pydantic_core")
     try:
-        return to_json(value, fallback=_plain, inf_nan_mode="null")
+        if quick is None:
+            return _PLAIN.encode(value).encode()
+        return quick.to_json(value, fallback=_plain, inf_nan_mode="null")  # type: ignore[no-any-return]
+    except _Unusual:
+        quicken()
+        return encode(value)
     except (ValueError, UnicodeError, TypeError, RecursionError):
         return dumps(_cleaned(value, 0), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+class _Unusual(Exception):
+    """A value that is no plain data."""
+
+
+def _refuse(value: Any) -> Any:
+    raise _Unusual
+
+
+_PLAIN: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
+from inspect import get_annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from vrooli_cli.cli.console import Console, Invocation, coloured
+from vrooli_cli.cli.help import read_plainly
 from vrooli_cli.cli.verbs import VERBS
 from vrooli_cli.errors import DefinitionError, InputError, VrooliError, did_you_mean, exit_code
 
@@ -36,6 +39,10 @@ class Stopped(BaseException):
 class LazyGroup(TyperGroup):
     """The verbs of :data:`VERBS`; each module is imported when its verb is asked for."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The flags before the verb."""
+        return read_plainly(super().get_params(ctx))
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Every verb."""
         del ctx
@@ -47,8 +54,7 @@ class LazyGroup(TyperGroup):
             return None
         if isinstance(ctx.obj, Invocation):
             ctx.obj.verb = cmd_name
-        group = typer.main.get_group(import_module(VERBS[cmd_name].module).app)
-        return group.commands[cmd_name]
+        return _command(import_module(VERBS[cmd_name].module).app, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         """Call the verb."""
@@ -68,6 +74,16 @@ class LazyGroup(TyperGroup):
         """One screen, made of the table of verbs alone."""
         del ctx
         formatter.write(help_text(coloured(sys.stdout, os.environ)))
+
+
+def _command(app: typer.Typer, name: str) -> Any:
+    """The command or the family of that name, and no other of its module: each costs some milliseconds to make."""
+    for info in app.registered_commands:
+        if info.name == name and info.callback is not None:
+            # Typer reads the hints three times; text would be compiled each time.
+            info.callback.__annotations__ = get_annotations(info.callback, eval_str=True)
+            return typer.main.get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None)
+    return typer.main.get_group(app).commands[name]
 
 
 def _no_verb(name: str) -> str:
@@ -202,7 +218,7 @@ def _value(error: VrooliError) -> ExecutionError:
     value = ExecutionError.of(error)
     if isinstance(error, DefinitionError):
         problems = [problem_json(problem) for problem in error.problems[:100]]
-        value = value.model_copy(update={"context": {**value.context, "problems": problems}})
+        value = replace(value, context={**value.context, "problems": problems})
     return value
 
 

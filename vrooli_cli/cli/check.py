@@ -9,6 +9,7 @@ import typer
 
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
+from vrooli_cli.cli.flags import AllowUnpriced, Model
 from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug, Folders, ImportTools, Json, choice
 from vrooli_cli.errors import DefinitionError, InputError
@@ -42,6 +43,8 @@ def validate(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Leave warnings out.")] = False,
     tools: Folders = None,
     import_tools: ImportTools = False,
+    model: Model = None,
+    allow_unpriced: AllowUnpriced = False,
     debug: Debug = False,
 ) -> int:
     """Say everything that is wrong with files; run nothing, import no tool file, need no key.
@@ -54,7 +57,9 @@ def validate(
 
     call: Invocation = ctx.obj
     call.debug = debug
-    settings = settings_of(call, tools=tuple(tools or ()), import_tools=import_tools)
+    settings = settings_of(
+        call, tools=tuple(tools or ()), import_tools=import_tools, model=model, allow_unpriced=allow_unpriced
+    )
     stdin = Stdin()
     found: list[Problem] = []
     for file in files:
@@ -108,9 +113,14 @@ def plan(
     json: Json = False,
     tools: Folders = None,
     import_tools: ImportTools = False,
+    model: Model = None,
+    allow_unpriced: AllowUnpriced = False,
     debug: Debug = False,
 ) -> int:
-    """Show batches, critical path, effects, the narrowest rules and the models; run nothing."""
+    """Show batches, critical path, effects, the narrowest rules, the models and the cost; run nothing.
+
+    Of a swarm: its goal, team and phases; no model is asked.
+    """
     from vrooli_cli.cli.output import Stdout
 
     call: Invocation = ctx.obj
@@ -119,7 +129,10 @@ def plan(
         raise InputError(f"--json is short for -o json, so -o {output} contradicts it")
     from vrooli_cli.cli.session import settings_of
 
-    picture = _picture(call, file, settings_of(call, tools=tuple(tools or ()), import_tools=import_tools))
+    settings = settings_of(
+        call, tools=tuple(tools or ()), import_tools=import_tools, model=model, allow_unpriced=allow_unpriced
+    )
+    picture = _picture(call, file, settings)
     stdout = Stdout(call)
     _print(call, stdout, picture, "json" if json else output)
     stdout.check()
@@ -130,13 +143,17 @@ def _picture(call: Invocation, file: str, settings: Settings) -> Any:
     import asyncio
 
     from vrooli_cli.cli.planned import Picture, routine_plan
+    from vrooli_cli.cli.planned_swarm import SwarmPicture, swarm_picture
     from vrooli_cli.cli.run import load
     from vrooli_cli.cli.session import Stdin, architecture_of
+    from vrooli_cli.model.swarm import SwarmBundle
 
     loaded = load(file, Stdin())
 
-    async def planned() -> Picture:
+    async def planned() -> Picture | SwarmPicture:
         async with architecture_of(call, loaded, settings) as architecture:
+            if isinstance(loaded.bundle, SwarmBundle):
+                return swarm_picture(architecture, loaded)
             return Picture(routine_plan(architecture, loaded), architecture)
 
     picture = asyncio.run(planned())
@@ -153,5 +170,9 @@ def _print(call: Invocation, stdout: Any, picture: Any, format_: str) -> None:
         stdout.text(planned.mermaid(picture.summary))
     elif format_ == "dot":
         stdout.text(planned.dot(picture.summary))
-    else:
+    elif isinstance(picture, planned.Picture):
         stdout.text(planned.plan_text(call, picture))
+    else:
+        from vrooli_cli.cli.planned_swarm import swarm_plan_text
+
+        stdout.text(swarm_plan_text(call, picture))

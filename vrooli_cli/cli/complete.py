@@ -12,15 +12,45 @@ if TYPE_CHECKING:
     from vrooli_cli.model.store import Store
 
 _SUFFIXES = (".yaml", ".yml")
+_TESTS = (".test.yaml", ".test.yml")
+_NO_ROUTINE = (*_TESTS, "vrooli.yaml")
+_OUTCOMES = ("done", "failed", "rerun")
 _MOST = 200
 
 
 def routines(incomplete: str) -> list[str]:
     """Names in ``routines/`` of the project, and YAML files and folders that begin so."""
     try:
-        return sorted({*_names(incomplete), *_files(incomplete)})[:_MOST]
+        found = {*_names(incomplete), *_files(incomplete)}
     except (OSError, ValueError):
         return []
+    return sorted(name for name in found if not name.endswith(_NO_ROUTINE))[:_MOST]
+
+
+def tests(incomplete: str) -> list[str]:
+    """Test files here and in ``routines/``, and folders."""
+    try:
+        found = {*_files(incomplete), *(_files(f"routines/{incomplete}") if "/" not in incomplete else ())}
+    except (OSError, ValueError):
+        found = set(_files(incomplete))
+    return sorted(name for name in found if name.endswith((*_TESTS, "/")))[:_MOST]
+
+
+def inputs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """``NAME=`` of every input of the routine that was named before."""
+    from vrooli_cli.errors import VrooliError
+
+    file = _named(ctx, "file")
+    if "=" in incomplete or not file:
+        return []
+    try:
+        from vrooli_cli.loading.bundle import load_bundle
+
+        declared = load_bundle(file, raises=False).definition.inputs
+    except (VrooliError, OSError, ImportError):
+        return []
+    told = [(f"{name}=", str(one.schema.get("description", ""))) for name, one in declared.items()]
+    return [one for one in told if one[0].startswith(incomplete)]
 
 
 def _names(incomplete: str) -> Iterator[str]:
@@ -48,13 +78,17 @@ def _files(incomplete: str) -> Iterator[str]:
 
 
 def tools(incomplete: str) -> list[str]:
-    """Names of tools."""
+    """Names of tools, those of pinned MCP servers, too."""
     from vrooli_cli.errors import VrooliError
 
     try:
         from vrooli_cli.cli.session import registry
+        from vrooli_cli.loading.project import load_project
+        from vrooli_cli.tier3.mcp import read_lock
 
-        return sorted(tool.name for tool in registry() if tool.name.startswith(incomplete))
+        lock = read_lock(load_project().root) or {}
+        pinned = [f"{server}.{tool}" for server, tools in lock.items() for tool in tools]
+        return sorted(name for name in [*(tool.name for tool in registry()), *pinned] if name.startswith(incomplete))
     except (VrooliError, OSError, ImportError):
         return []
 
@@ -82,12 +116,24 @@ def run_steps(ctx: typer.Context, incomplete: str) -> list[str]:
         from vrooli_cli.journal.history import history_of
 
         store = _store()
-        history = history_of(store, str(ctx.params.get("run") or "last"))
+        history = history_of(store, _named(ctx, "run") or "last")
         store.close()
     except (VrooliError, OSError, ImportError):
         return []
     waiting = [step for step in history.asked if step.startswith(incomplete)]
     return waiting or [step for step in history.steps if step.startswith(incomplete)][:_MOST]
+
+
+def assumptions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """``STEP=done`` and the others, for the steps of the run that was named before."""
+    step, equals, _ = incomplete.partition("=")
+    steps = [step] if equals else run_steps(ctx, step)
+    return [word for one in steps for word in (f"{one}={what}" for what in _OUTCOMES) if word.startswith(incomplete)]
+
+
+def _named(ctx: typer.Context, argument: str) -> str:
+    """The verb's first argument; behind an option that has no value yet it stands among what was not understood."""
+    return str(ctx.params.get(argument) or next((word for word in ctx.args if not word.startswith("-")), ""))
 
 
 def _store() -> Store:

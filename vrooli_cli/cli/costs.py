@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vrooli_cli.errors import ExpressionError
+from vrooli_cli.model.values import lean
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
     from vrooli_cli.language.expressions import Value
+    from vrooli_cli.tier1.plan import SwarmPlan
     from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan, StepPlan
     from vrooli_cli.tier3.ai.manager import BoundAI
-    from vrooli_cli.tier3.registry import Tool
+    from vrooli_cli.tier3.registry import Tool, ToolRegistry
 
 _MESSAGE: Final = 16  # tokens that a message costs beside its text
 _FRAME: Final = 512  # bytes of a request around its texts, at the most
 _REPAIRS: Final = 2  # also of an empty answer, so also of a step without a schema
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Cost:
     """Credits from low to high.
 
@@ -54,7 +55,7 @@ class Cost:
         return Cost(self.low * least, high)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Estimate:
     """The cost of a routine.
 
@@ -79,6 +80,44 @@ def estimate(architecture: ExecutionArchitecture, plan: RoutinePlan) -> Estimate
     return Estimate(whole.under(ceiling), ceiling, whole.high is not None, asks)
 
 
+def estimate_swarm(architecture: ExecutionArchitecture, plan: SwarmPlan) -> Estimate:
+    """The cost of a swarm: planning, the tasks as they are given out, the last word.
+
+    A task that fails goes to another agent, and the model may be asked for another plan; so nothing but the ceiling
+    bounds a swarm in which anything costs.
+    """
+    from vrooli_cli.tier1.tools import swarm_tools
+
+    ceiling = int(architecture.allocation(plan.swarm).max_credits)
+    asks: dict[str, tuple[str, ...]] = {}
+    models = architecture.ai.bind(plan.swarm.extras.get("models"))
+
+    tools = architecture.tools.overlay(tool for tool in swarm_tools() if architecture.tools.get_tool(tool.name) is None)
+
+    def work(agent: str) -> Cost:
+        return _Counting(architecture, plan.members[agent].plan, asks, {}, tools).routine()
+
+    def asked(names: Sequence[str], size: int, max_tokens: int | None) -> Cost:
+        asks[names[0] if names else "default"] = tuple(target.model for target in models.models.targets(names))
+        return Cost(models.cost(size, names=names, max_tokens=max_tokens)[0], None)
+
+    swarm, total = plan.swarm, Cost()
+    if plan.needs_planner:
+        told = plan.decomposer.question(swarm.goal, plan.agents)
+        total += asked(swarm.planner.model or plan.planner_models, _bytes(told), swarm.planner.max_tokens)
+    team = plan.known_team
+    for placed in team.placements.values() if team is not None else ():
+        for agent in placed.agents:
+            total += work(agent)
+    if swarm.synthesis is not None:
+        last = swarm.synthesis
+        total += asked(last.model or plan.planner_models, _bytes(last.prompt), last.max_tokens)
+    named = dict(asks)
+    high = 0 if total.high == 0 and all(work(agent).high == 0 for agent in plan.members) else None
+    whole = Cost(total.low, high)
+    return Estimate(whole.under(ceiling), ceiling, high is not None, named)
+
+
 class _Counting:
     """Adds up one routine; its child routines have models and inputs of their own."""
 
@@ -88,8 +127,10 @@ class _Counting:
         plan: RoutinePlan,
         asks: dict[str, tuple[str, ...]],
         names: Mapping[str, Any],
+        tools: ToolRegistry | None = None,
     ) -> None:
         self._architecture = architecture
+        self._tools = tools or architecture.tools
         self._plan = plan
         self._models: BoundAI = architecture.ai.bind(plan.routine.extras.get("models"))
         self._asks = asks
@@ -128,7 +169,7 @@ class _Counting:
         if plan.inside is not None:
             return self._graph(plan.inside)
         if plan.child is not None:
-            child = _Counting(self._architecture, plan.child, self._asks, {}).routine()
+            child = _Counting(self._architecture, plan.child, self._asks, {}, self._tools).routine()
             return child.under(plan.child.routine.limits.max_credits)
         if plan.kind == "prompt":
             return self._prompt(plan)
@@ -169,7 +210,7 @@ class _Counting:
             return []
         from vrooli_cli.tier3.strategies_ai import offered
 
-        return offered(patterns, self._architecture.tools)
+        return offered(patterns, self._tools)
 
     def _text(self, value: Value) -> tuple[str, bool]:
         """The text of a value as far as it is known, and whether that is all."""

@@ -84,6 +84,8 @@ def _findings(call: Invocation, offline: bool) -> Iterator[Finding]:
     for look in (_store, _tools, _servers):
         yield from _looked(look, call, project)
     yield from _looked(lambda call, project: _model(call, project, offline), call, project)
+    yield from _looked(_traces, call, project)
+    yield from _looked(lambda call, project: _executor(call, project, offline), call, project)
     for extra, module, about in _EXTRAS:
         yield _extra(extra, module, about)
 
@@ -107,7 +109,10 @@ def _project(project: Project) -> Finding:
         return Finding("project", "note", "none here; `vrooli init` makes one")
     files = list(project.routines.glob("*.y*ml")) if project.routines is not None else []
     count = sum(not path.stem.endswith(".test") for path in files)
-    return Finding("project", "ok", f"{project.root}, {count} routines, {len(files) - count} test files")
+    from vrooli_cli.view.text import plural
+
+    told = f"{plural(count, 'routine')}, {plural(len(files) - count, 'test file')}"
+    return Finding("project", "ok", f"{project.root}, {told}")
 
 
 def _store(call: Invocation, project: Project) -> Iterator[Finding]:
@@ -147,6 +152,17 @@ def _servers(call: Invocation, project: Project) -> Iterator[Finding]:
         yield Finding("servers", state, f"{', '.join(servers)}; {locked}{missing}")
 
 
+def _traces(call: Invocation, project: Project) -> Iterator[Finding]:
+    from vrooli_cli.tracing import trace_settings
+
+    del project
+    settings = trace_settings(call.environ)
+    if settings is not None:
+        missing = find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None
+        need = "; they need pip install 'vrooli[otel]'" if missing else ""
+        yield Finding("traces", "wrong" if missing else "ok", f"to {settings.shown}{need}")
+
+
 def _model(call: Invocation, project: Project, offline: bool) -> Iterator[Finding]:
     from vrooli_cli.cli.session import settings_of
     from vrooli_cli.tier3.ai.models import Models
@@ -176,6 +192,38 @@ def _reached(place: str, url: str, key: str | None) -> Finding:
     if answer.status_code >= 500:
         return Finding("model", "wrong", f"{place} answers with {answer.status_code}")
     return Finding("model", "ok", f"{place} answers")
+
+
+def _executor(call: Invocation, project: Project, offline: bool) -> Iterator[Finding]:
+    """The Dask cluster that tools run on, when one is configured."""
+    from vrooli_cli.cli.session import settings_of
+    from vrooli_cli.loading.settings import scheduler_address
+
+    written = project.base.executor
+    said = settings_of(call).executor or (f"dask:{written['dask']}" if written else "local")
+    address = scheduler_address(said)
+    if not address:
+        return
+    if find_spec("distributed") is None:
+        yield Finding("executor", "wrong", f"{said}; it needs pip install 'vrooli[dask]'")
+    elif address == "local" or offline:
+        yield Finding("executor", "ok", f"{said}; not asked")
+    else:
+        yield _cluster(address)
+
+
+def _cluster(address: str) -> Finding:
+    import asyncio
+
+    from vrooli_cli.tier3.dask.cluster import census
+    from vrooli_cli.tier3.dask.wire import Gone
+
+    try:
+        workers, threads = asyncio.run(census(address, _SECONDS))
+    except Gone as error:
+        return Finding("executor", "wrong", str(error))
+    state: Literal["ok", "note"] = "ok" if workers else "note"
+    return Finding("executor", state, f"{address} answers: {workers} workers, {threads} steps at one moment")
 
 
 def _extra(extra: str, module: str, about: str) -> Finding:

@@ -5,6 +5,7 @@ Whatever prepares a run (``run``, later ``resume`` and others) drives it with :f
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -12,36 +13,39 @@ import sys
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.crash import report_bug
-from vrooli_cli.cli.output import Stdout, as_json, cut, field_text, outputs_text, result_line
+from vrooli_cli.cli.output import Stdout, as_json, field_text, outputs_text, result_line
 from vrooli_cli.cli.prompt import TerminalApprover
 from vrooli_cli.cli.signals import Signals
 from vrooli_cli.cli.signals import exit_code as signal_code
 from vrooli_cli.errors import InputError, exit_code
 from vrooli_cli.model.run import ExecutionResult, ExecutionStatus
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier2.run import RESULT_LIMIT
+from vrooli_cli.tier3.shorten import cut
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
     from vrooli_cli.cli.report import Papers
+    from vrooli_cli.errors import Pointer
     from vrooli_cli.loading.bundle import LoadedBundle
     from vrooli_cli.model.routine import Routine
     from vrooli_cli.model.swarm import SwarmDefinition
-    from vrooli_cli.tier1.plan import SwarmPlan
+    from vrooli_cli.tier1.plan import AgentPlan, SwarmPlan
     from vrooli_cli.tier1.swarm import PreparedSwarm
     from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan
     from vrooli_cli.tier2.tier import PreparedRun
     from vrooli_cli.view import View
 
 _KEYS_AND_TURNS = re.compile(r"\[[^\]]*\]|#\d+")
+_TASK = re.compile(r"task:(?P<task>[^/\[@]+)(\[(?P<index>\d+)\])?(@(?P<attempt>\d+))?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class How:
     """How a run is shown, and what is printed of it.
 
@@ -146,6 +150,7 @@ async def drive(
     _remind(view, architecture, prepared)
     prepared.channel.fold(view.apply)
     signals = Signals(lambda: _stop(prepared, view, how), lambda: _abandon(architecture, view))
+    _settle_memory()
     view.start()
     try:
         with signals, redirect_stdout(sys.stderr):  # what a tool prints is for people
@@ -162,7 +167,17 @@ async def drive(
     ended.tell(lost)
     if papers is not None:
         papers.write(Console(call))
-    return ended.print(stdout) or ended.code(signals.received)
+    code = ended.print(stdout) or ended.code(signals.received)
+    untold = await architecture.traces_sent()
+    if untold is not None:
+        Console(call).warning(untold)
+    return code
+
+
+def _settle_memory() -> None:
+    """From here on the collector looks only at what the run makes: modules and plan stay as long as the process."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _papers(
@@ -267,7 +282,7 @@ def commands(result: ExecutionResult, prepared: PreparedRun | PreparedSwarm, how
     return told or [f"vrooli resume {run}{store}"]
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Ended:
     """A run that is over, and what there is to say."""
 
@@ -355,6 +370,12 @@ def locate(prepared: PreparedRun | PreparedSwarm, loaded: LoadedBundle, address:
     plan: RoutinePlan | SwarmPlan = prepared.plan
     graph: GraphPlan = plan.graph
     found = None
+    first, _, inner = address.partition("/")
+    at_work = _task_at(prepared, first) if first.startswith("task:") else None
+    if at_work is not None:
+        found, member = at_work
+        plan, graph = member.plan, member.plan.graph
+        address = inner if member.has_routine else ""
     for part in _KEYS_AND_TURNS.sub("", address).split("/"):
         if part.startswith("handlers."):
             handler = plan.handlers.get(part.removeprefix("handlers."), graph)
@@ -371,6 +392,25 @@ def locate(prepared: PreparedRun | PreparedSwarm, loaded: LoadedBundle, address:
     key, pointer = found or (loaded.main, ())
     source = loaded.sources.get(key)
     return (source.name, *source.locate(pointer)) if source is not None and found else (plan.routine.path, 0, 0)
+
+
+def _task_at(prepared: PreparedRun | PreparedSwarm, address: str) -> tuple[tuple[str, Pointer], AgentPlan] | None:
+    """Where the file speaks of a task, and how the agent that had it at this try does it; None when unknown."""
+    from vrooli_cli.tier1.swarm import PreparedSwarm
+
+    named = _TASK.fullmatch(address)
+    if named is None or not isinstance(prepared, PreparedSwarm):
+        return None
+    machine, swarm = prepared.machine, prepared.plan.swarm
+    task = machine.tasks.get(named["task"]) or machine.left.get(named["task"])
+    index, attempt = int(named["index"] or 0), int(named["attempt"] or 1)
+    if task is None or index >= len(task.parts):
+        return None
+    part = task.parts[index]
+    agent = part.tried[attempt - 1] if attempt <= len(part.tried) else part.agent
+    member = prepared.plan.members[agent]
+    pointer = task.spec.pointer or next((one.pointer for one in swarm.tasks or () if one.id == task.id), ())
+    return (swarm.key, pointer or member.definition.pointer), member
 
 
 def leave(code: int, before: Collection[threading.Thread]) -> int:

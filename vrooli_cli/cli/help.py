@@ -6,9 +6,10 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vrooli_cli.cli.console import coloured
@@ -55,8 +56,50 @@ class Page:
         return "\n".join(self._lines) + "\n"
 
 
+class _Plain:
+    """How a flag's words become its value: by the parser that the flag has; text and yes or no are what they are.
+
+    Typer makes a pydantic adapter for each flag to do the same, and imports most of pydantic for it: more than all that
+    a short run costs.
+    """
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value; a parser's BadParameter is told which flag it speaks of."""
+        try:
+            if param.multiple or param.nargs == -1:
+                return tuple(self._read(one) for one in value or ())
+            return None if value is None else self._read(value)
+        except typer.BadParameter as error:
+            error.param, error.ctx = param, ctx
+            raise
+
+
+def read_plainly(params: list[Any]) -> list[Any]:
+    """The same parameters; those that are text, a bare flag, or have a ``parser`` are read without pydantic."""
+    for param in params:
+        about = getattr(param, "type_descriptor", None)
+        if about is None:
+            continue
+        parser = about.parameter_info.parser
+        if parser is not None or about.annotation in (str, list[str], bool):
+            plain = _Plain(parser or (_same if about.annotation is bool else str))
+            param.get_runtime_param = lambda plain=plain: plain
+    return params
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
 class VerbCommand(TyperCommand):
-    """A verb whose help is a :class:`Page`."""
+    """A verb whose help is a :class:`Page`, and whose flags are read without pydantic."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Arguments and flags."""
+        return read_plainly(super().get_params(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Usage, what it does, arguments, flags by group."""

@@ -6,7 +6,7 @@ import json as json_module
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 from vrooli_cli.cli.complete import run_ids
 from vrooli_cli.cli.console import Console, Invocation, one_line
+from vrooli_cli.cli.flags import Run, StoreFile
 from vrooli_cli.cli.help import VerbCommand, VerbGroup
 from vrooli_cli.cli.options import Debug, Json, choice, whole
 from vrooli_cli.errors import InputError
@@ -21,6 +22,7 @@ from vrooli_cli.errors import InputError
 if TYPE_CHECKING:
     from vrooli_cli.cli.output import Stdout
     from vrooli_cli.cli.planned import Paper
+    from vrooli_cli.journal.cost import Cost
     from vrooli_cli.journal.diff import Change, RunDiff
     from vrooli_cli.model.history import RunHistory
     from vrooli_cli.model.run import StepResult
@@ -41,15 +43,6 @@ _FOLLOWED_SECONDS = 0.2
 _LATEST = 2**63 - 1  # what SQLite can compare
 _STYLES = {"completed": "32", "failed": "31", "suspended": "33", "running": "36", "cancelled": "33"}
 
-Run = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="An id, the beginning of one, or last.", show_default=False, autocompletion=run_ids
-    ),
-]
-Store_ = Annotated[
-    str | None, typer.Option("--store", metavar="FILE", help="The journal; default: in your state folder.")
-]
 From = Annotated[int | None, typer.Option("--from", metavar="SEQ", parser=whole(1), help="From this number on.")]
 Output = Annotated[
     str, typer.Option("-o", "--output", metavar="FORMAT", **choice("text", "json"), help="text or json.")
@@ -68,12 +61,23 @@ Since = Annotated[str | None, typer.Option(metavar="WHEN", help="Only runs since
 Limit = Annotated[int | None, typer.Option("-n", "--limit", metavar="N", parser=whole(1), help="At most so many (20).")]
 
 
-def opened(call: Invocation, store: str | None, debug: bool = False) -> closing[Any]:
-    """The journal, closed at the end of the block."""
+@contextmanager
+def looking(ctx: typer.Context) -> Iterator[tuple[Store, Stdout]]:
+    """The journal and stdout of a call; closed at the end, when what was printed is known to have arrived."""
+    from vrooli_cli.cli.output import Stdout
     from vrooli_cli.cli.resume import store_of
 
-    call.debug = debug
-    return closing(store_of(call, store))
+    call: Invocation = ctx.obj
+    call.debug = ctx.params["debug"]
+    stdout = Stdout(call)
+    with closing(store_of(call, ctx.params["store"])) as journal:
+        yield journal, stdout
+    stdout.check()
+
+
+def as_json(ctx: typer.Context) -> bool:
+    """Whether ``--json`` or ``-o json`` was said."""
+    return bool(ctx.params["json"]) or ctx.params["output"] == "json"
 
 
 def moment(text: str | None) -> int | None:
@@ -109,23 +113,18 @@ def list_runs(
     limit: Limit = None,
     output: Output = "text",
     json: Json = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """List runs, the newest first."""
-    from vrooli_cli.cli.output import Stdout
-
-    call: Invocation = ctx.obj
-    stdout = Stdout(call)
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         runs = journal.runs(status=status, name=name, since_ns=moment(since), limit=limit or 20)
-    if json or output == "json":
-        stdout.json([row(run) for run in runs])
-    elif runs:
-        stdout.text(_table(call, runs))
-    else:
-        Console(call).say("there is no such run")
-    stdout.check()
+        if as_json(ctx):
+            stdout.json([row(run) for run in runs])
+        elif runs:
+            stdout.text(_table(ctx.obj, runs))
+        else:
+            Console(ctx.obj).say("there is no such run")
     return 0
 
 
@@ -197,26 +196,22 @@ def show(
         typer.Option("-o", "--output", metavar="FORMAT", **choice("text", "json", "yaml"), help="text, json or yaml."),
     ] = "text",
     json: Json = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """Show how a run stands: every step, what failed and why, what it gave.
 
     -o json prints the ExecutionResult so far.
     """
-    from vrooli_cli.cli.output import Stdout
     from vrooli_cli.journal.history import history_of, result_of
 
-    call: Invocation = ctx.obj
-    stdout = Stdout(call)
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         history = history_of(journal, run)
         if json or output != "text":
             wire = result_of(history, journal, known_steps(history)).wire()
             stdout.document(wire, "json" if json else output)
         else:
-            stdout.text(_page(call, history, journal))
-    stdout.check()
+            stdout.text(_page(ctx.obj, history, journal))
     return 0
 
 
@@ -294,22 +289,17 @@ def events(
     first: From = None,
     output: Lines = "ndjson",
     json: Json = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """Print the events of a run, one JSON object a line."""
-    from vrooli_cli.cli.output import Stdout
-
-    call: Invocation = ctx.obj
-    stdout = Stdout(call)
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         key, _ = journal.find(run)
         lines = _lines(journal, key, first or 1, type, step)
-        if json or output == "json":
+        if as_json(ctx):
             stdout.json([json_module.loads(line) for line in lines])
         else:
             _write_lines(stdout, lines)
-    stdout.check()
     return 0
 
 
@@ -348,17 +338,13 @@ def logs(
     run: Run = "last",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the run does, until it ends.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Every event that says something.")] = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """Print what happened, a line each, as `--view plain` would have."""
-    from vrooli_cli.cli.output import Stdout
-
-    call: Invocation = ctx.obj
-    stdout = Stdout(call)
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         key, record = journal.find(run)
-        teller = _teller(stdout, call, verbose=verbose)
+        teller = _teller(stdout, ctx.obj, verbose=verbose)
         seen = 0
         while not stdout.gone:
             alive = follow and journal.is_alive(record.id)  # asked before reading: what it wrote last is read, too
@@ -368,7 +354,6 @@ def logs(
             if not alive:
                 break
             time.sleep(_FOLLOWED_SECONDS)
-    stdout.check()
     return 0
 
 
@@ -402,26 +387,22 @@ def diff(
     other: Annotated[str, typer.Argument(metavar="B", help="Another run.", show_default=False, autocompletion=run_ids)],
     output: Output = "text",
     json: Json = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """Compare two runs: inputs, definition, path, outputs and prompts. Exit 0 when they are the same, 1 when not.
 
     Time and credits are shown, and make no difference.
     """
-    from vrooli_cli.cli.output import Stdout
     from vrooli_cli.journal.diff import compare
     from vrooli_cli.journal.history import history_of
 
-    call: Invocation = ctx.obj
-    stdout = Stdout(call)
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         found = compare(history_of(journal, one), history_of(journal, other), journal)
-    if json or output == "json":
-        stdout.json(found.wire())
-    else:
-        stdout.text(_differences(call, found))
-    stdout.check()
+        if as_json(ctx):
+            stdout.json(found.wire())
+        else:
+            stdout.text(_differences(ctx.obj, found))
     return 0 if found.same else 1
 
 
@@ -465,24 +446,26 @@ def cost(
     since: Since = None,
     output: Output = "text",
     json: Json = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """Add up what runs have cost; a million credits is one US dollar."""
-    from vrooli_cli.cli.output import Stdout
-    from vrooli_cli.cli.planned import Paper
     from vrooli_cli.journal.cost import costs
 
-    call: Invocation = ctx.obj
-    stdout = Stdout(call)
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         found = costs(journal, journal.runs(name=name, since_ns=moment(since)), by)
-    if json or output == "json":
-        stdout.json([line.wire(by) for line in found])
-        stdout.check()
-        return 0
+        if as_json(ctx):
+            stdout.json([line.wire(by) for line in found])
+        else:
+            stdout.text(_bill(ctx.obj, found))
+    return 0
+
+
+def _bill(call: Invocation, found: list[Cost]) -> str:
+    from vrooli_cli.cli.planned import Paper
+
     paper = Paper(call)
-    wide = min(48, max((len(line.name) for line in found), default=0))
+    wide = min(48, max(map(len, ("in all", *(line.name for line in found)))))
     for line in found:
         tokens = f"{line.calls:,} calls, {line.input_tokens:,} + {line.output_tokens:,} tokens" if line.calls else ""
         cells = [
@@ -493,9 +476,7 @@ def cost(
         paper.row(cells, tokens or f"{line.runs:,} run{'s' if line.runs != 1 else ''}")
     total = sum(line.credits for line in found)
     paper.row([("in all", wide, "1"), (f"{total:,}".rjust(14), 14, "1"), (f"${total / 1e6:,.4f}", 10, "2")])
-    stdout.text(paper.text())
-    stdout.check()
-    return 0
+    return paper.text()
 
 
 # --- export, prune ---------------------------------------------------------------------------------------------------
@@ -516,23 +497,33 @@ def export(
         ),
     ] = "json",
     json: Json = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """Print a run for other programs."""
-    from vrooli_cli.cli.output import Stdout
-    from vrooli_cli.journal.export import as_document, as_otlp
-    from vrooli_cli.journal.history import history_of
+    from vrooli_cli.journal.export import as_document
 
-    call: Invocation = ctx.obj
-    stdout = Stdout(call)
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         if output == "otlp" and not json:
-            stdout.json(as_otlp(history_of(journal, run)), indent=None)
+            stdout.json(_trace_of(journal, run), indent=None)
         else:
             stdout.json(as_document(journal, run), indent=None)
-    stdout.check()
     return 0
+
+
+def _trace_of(journal: Store, run: str) -> dict[str, Any]:
+    """The run as the spans that it sent, or would have sent, when it was at work."""
+    from vrooli_cli.journal.history import events, settle, time_of
+    from vrooli_cli.tracing import Span, SpanFold, Trace, as_otlp
+
+    key, record = settle(journal, run)
+    spans: list[Span] = []
+    trace = Trace.of_stored(record.id, (record.settings or {}).get("trace"))
+    fold = SpanFold(trace, record.name, spans.append, kind=record.kind, user=record.user)
+    for event in events(journal, key):
+        fold.apply(event["type"], event["execution_id"], event["payload"], time_of(event))
+    fold.close()
+    return as_otlp(spans)
 
 
 @family.command("prune", cls=VerbCommand)
@@ -544,21 +535,16 @@ def prune(
     ] = None,
     output: Output = "text",
     json: Json = False,
-    store: Store_ = None,
+    store: StoreFile = None,
     debug: Debug = False,
 ) -> int:
     """Forget runs that are over. Runs at work and suspended ones stay."""
-    from vrooli_cli.cli.output import Stdout
-
-    call: Invocation = ctx.obj
     if older_than is None and keep is None:
         raise InputError("say what may go: --older-than 30d, --keep 100, or both")
-    with opened(call, store, debug) as journal:
+    with looking(ctx) as (journal, stdout):
         forgotten = journal.prune(older_than_ns=moment(older_than), keep=keep)
-    if json or output == "json":
-        stdout = Stdout(call)
-        stdout.json({"forgotten": forgotten})
-        stdout.check()
-    else:
-        Console(call).say(f"{forgotten:,} run{'s' if forgotten != 1 else ''} forgotten")
+        if as_json(ctx):
+            stdout.json({"forgotten": forgotten})
+        else:
+            Console(ctx.obj).say(f"{forgotten:,} run{'s' if forgotten != 1 else ''} forgotten")
     return 0

@@ -20,7 +20,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _SCHEMAS = ".vrooli"
 _NAMES = {"gitignore": ".gitignore"}  # a file of that name would be one of this repository
-_KINDS = ("routine", "swarm", "test", "project")
+_KINDS = ("routine", "swarm", "test", "project", "tool")
 
 
 @app.command("init", cls=VerbCommand)

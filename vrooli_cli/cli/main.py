@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         ears.open()
         _open_streams()
-        gc.set_threshold(50_000, 20, 50)  # what a start makes stays: looking through it again and again finds nothing
+        gc.set_threshold(500_000, 20, 50)  # what a start makes stays: looking through it again and again finds nothing
         from vrooli_cli.cli.app import run_command_line
 
         code = run_command_line(sys.argv[1:] if argv is None else argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -111,21 +112,22 @@ class _Serving:
         if loaded is None:
             return _failure(f"there is no routine {params.name!r}")
         try:
-            result = await self._run(loaded, params.arguments or {}, context.session)
+            result = await self._run(loaded, params.arguments or {}, context.session, _trace_of(params))
         except VrooliError as error:
             return _failure(f"{error.code}: {error.message}")
         return _answer(result)
 
-    async def _run(self, loaded: LoadedBundle, arguments: Mapping[str, Any], session: Any) -> ExecutionResult:
+    async def _run(
+        self, loaded: LoadedBundle, arguments: Mapping[str, Any], session: Any, trace: Mapping[str, str]
+    ) -> ExecutionResult:
         """One run; a cancel of the call stops it, and waits until it has stopped."""
         from vrooli_cli.cli.session import approver_of, architecture_of, open_journal
         from vrooli_cli.loading.inputs import resolve_inputs
 
         values = resolve_inputs(loaded.definition.inputs, {}, arguments, self._call.environ)
         store = open_journal(self._settings, self._project)
-        architecture = architecture_of(
-            self._call, loaded, self._settings, store=store, approver=approver_of(self._settings)
-        )
+        call = replace(self._call, environ={**self._call.environ, **trace})
+        architecture = architecture_of(call, loaded, self._settings, store=store, approver=approver_of(self._settings))
         async with architecture:
             prepared = architecture.prepare(loaded, values)
             progress = _Progress(session, len(prepared.summary.steps))
@@ -144,14 +146,20 @@ class _Serving:
                 telling.cancel()
 
 
+def _trace_of(params: Any) -> dict[str, str]:
+    """The span that the call belongs to, as a child process would be told."""
+    meta = params.meta or {}
+    return {name.upper(): str(meta[name]) for name in ("traceparent", "tracestate") if meta.get(name)}
+
+
 def masked(result: ExecutionResult, masker: Any) -> ExecutionResult:
     """The result without the run's secrets: it leaves the process."""
     if masker is None:
         return result
     changes: dict[str, Any] = {"result": masker.mask_value(result.result)}
     if result.error is not None:
-        changes["error"] = result.error.model_copy(update={"message": masker.mask_text(result.error.message)})
-    return result.model_copy(update=changes)
+        changes["error"] = replace(result.error, message=masker.mask_text(result.error.message))
+    return replace(result, **changes)
 
 
 class _Progress:

@@ -44,6 +44,16 @@ def positive_duration(text: str) -> int:
     return milliseconds
 
 
+def executor(text: str) -> str:
+    """Where tool calls run: ``local``, ``dask:local`` or ``dask://HOST:PORT``."""
+    from vrooli_cli.loading.settings import executor as read
+
+    try:
+        return read(text.strip())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def whole(least: int) -> Callable[[str], int]:
     """A reader of whole numbers."""
 

@@ -82,11 +82,11 @@ def _walk(plan: RoutinePlan, prefix: str = "") -> Iterator[tuple[str, StepPlan]]
         yield from graph(handler, f"{prefix}handlers.{name}/")
 
 
-def planned_calls(plan: RoutinePlan) -> Iterator[PlannedCall]:
+def planned_calls(plan: RoutinePlan, prefix: str = "") -> Iterator[PlannedCall]:
     """Every tool call that the file writes, as far as it is known."""
     from vrooli_cli.gate import PlannedCall
 
-    for path, step in _walk(plan):
+    for path, step in _walk(plan, prefix):
         if step.kind != "tool" or step.tool is None or step.parameters is None:
             continue
         values = step.parameters.values
@@ -111,18 +111,18 @@ def known_parts(value: Value) -> Any:
     return None
 
 
-def models_of(plan: RoutinePlan) -> dict[str, list[str]]:
+def models_of(plan: RoutinePlan, prefix: str = "") -> dict[str, list[str]]:
     """Model → the steps that ask it."""
     models: dict[str, list[str]] = {}
-    for path, step in _walk(plan):
+    for path, step in _walk(plan, prefix):
         strategy = step.step.strategy
         if step.kind == "prompt" or (strategy is not None and strategy.value == "reasoning"):
             models.setdefault(step.step.model[0] if step.step.model else "default", []).append(path)
     return models
 
 
-def critical_path(summary: PlanSummary) -> list[str]:
-    """The longest chain of steps: by known waiting time among those of most steps."""
+def critical_path(summary: PlanSummary, sizes: Mapping[str, int] | None = None) -> list[str]:
+    """The longest chain of steps: by known waiting time among those of most steps, or of the greatest size."""
     best: dict[str, tuple[int, int]] = {}
     before: dict[str, str] = {}
     for batch in summary.batches:
@@ -130,7 +130,7 @@ def critical_path(summary: PlanSummary) -> list[str]:
             step = summary.steps[name]
             longest = max(step.parents, key=lambda parent: best[parent], default=None)
             steps, waits = best[longest] if longest is not None else (0, 0)
-            best[name] = (steps + 1, waits + (step.duration_ms or 0))
+            best[name] = (steps + (sizes[name] if sizes else 1), waits + (step.duration_ms or 0))
             if longest is not None:
                 before[name] = longest
     path: list[str] = []
@@ -206,18 +206,23 @@ def plan_text(call: Invocation, picture: Picture) -> str:
     chain = critical_path(summary)
     if len(chain) > 1:
         paper.head("Critical path", f"{len(chain):,} steps")
-        paper.wrapped(chain if len(chain) <= 24 else [*chain[:12], "…", *chain[-11:]], " → ")
-    _effects(paper, picture)
+        print_chain(paper, chain)
+    print_effects(paper, picture.report)
     if picture.models:
         paper.head("Models")
         for name, steps in picture.models.items():
             asked = " → ".join(picture.estimate.asks[name])
             paper.row([(name if asked == name else f"{name} ({asked})", 0, "")], ", ".join(steps))
-    _cost(paper, picture.estimate)
+    print_cost(paper, picture.estimate)
     return paper.text()
 
 
-def _cost(paper: Paper, estimate: Estimate) -> None:
+def print_chain(paper: Paper, chain: Sequence[str]) -> None:
+    """A path through the graph, its middle left out when it is long."""
+    paper.wrapped(chain if len(chain) <= 24 else [*chain[:12], "…", *chain[-11:]], " → ")
+
+
+def print_cost(paper: Paper, estimate: Estimate) -> None:
     """Nothing for a routine that costs nothing."""
     low, high = estimate.cost.low, estimate.cost.high
     if not high:
@@ -258,8 +263,9 @@ def _does(summary: PlanSummary, name: str) -> str:
     return f"{what} ×{step.loop}" if step.loop else what
 
 
-def _effects(paper: Paper, picture: Picture) -> None:
-    effects = picture.report.effects
+def print_effects(paper: Paper, report: EffectsReport) -> None:
+    """Every call with effects, and the rules that would allow just these."""
+    effects = report.effects
     if not effects:
         paper.head("Effects", "none: every tool of this file is free of them")
         return
@@ -274,7 +280,7 @@ def _effects(paper: Paper, picture: Picture) -> None:
     paper.head("Rules", "the narrowest that would do")
     paper.lines.append("  permissions:")
     paper.lines.append("    allow:")
-    paper.lines += [f"      - {as_json(rule).decode().strip()}" for rule in picture.report.rules]
+    paper.lines += [f"      - {as_json(rule).decode().strip()}" for rule in report.rules]
 
 
 # --- as pictures -----------------------------------------------------------------------------------------------------
@@ -323,7 +329,7 @@ def routine_plan(architecture: ExecutionArchitecture, loaded: LoadedBundle) -> R
     from vrooli_cli.model.routine import Bundle
 
     if not isinstance(loaded.bundle, Bundle):
-        raise InputError("this version cannot plan swarms yet")
+        raise InputError("a swarm has no plan of steps, but one of tasks")
     problems = architecture.check(loaded)
     if any(not problem.warning for problem in problems):
         raise refusal(problems)
@@ -338,15 +344,18 @@ def print_dry_run(
     """What each step would do, on stdout."""
     import asyncio
 
+    from vrooli_cli.cli.planned_swarm import dry_swarm
     from vrooli_cli.cli.session import architecture_of
+    from vrooli_cli.model.swarm import SwarmBundle
     from vrooli_cli.tier2.dry import dry_run
 
-    async def planned() -> RoutinePlan:
+    async def planned() -> Mapping[str, DryStep]:
         async with architecture_of(call, loaded, settings) as architecture:
-            return routine_plan(architecture, loaded)
+            if isinstance(loaded.bundle, SwarmBundle):
+                return dry_swarm(architecture, loaded)
+            return dry_run(routine_plan(architecture, loaded), values, call.environ)
 
-    plan = asyncio.run(planned())
-    steps = dry_run(plan, values, call.environ)
+    steps = asyncio.run(planned())
     stdout = Stdout(call)
     if format_ == "text":
         stdout.text(_dry_text(call, steps.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug
 from vrooli_cli.errors import InputError, StoreError, VrooliError
+from vrooli_cli.model.values import lean
 
 if TYPE_CHECKING:
     from vrooli_cli.model.history import RunHistory, StepHistory
@@ -71,19 +72,18 @@ def _page(history: RunHistory, store: Store, plan: PlanSummary | None) -> str:
 
 def _plan_of(history: RunHistory) -> PlanSummary | None:
     """The graph of the recorded definition; None when this version cannot plan it."""
-    from vrooli_cli.cli.session import registry
+    from vrooli_cli.cli.session import plan_to_look_at
     from vrooli_cli.loading.bundle import load_stored
     from vrooli_cli.model.routine import Bundle
-    from vrooli_cli.tier2.plan import DependencyResolver, summarise
+    from vrooli_cli.tier2.plan import summarise
 
     try:
         bundle = load_stored(history.record.definition or {}).bundle
         if not isinstance(bundle, Bundle):
             return None
-        plan = DependencyResolver(bundle, registry()).create_execution_plan()
+        return summarise(plan_to_look_at(bundle))
     except VrooliError:
         return None
-    return summarise(plan) if plan is not None else None
 
 
 # --- what a run leaves -----------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ Locate = Callable[[str], tuple[str, int, int]]
 """Address → file, line and column of a step."""
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Papers:
     """What is to be written at the end of a run; made before the journal is closed.
 

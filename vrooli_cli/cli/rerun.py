@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +13,13 @@ import typer
 
 from vrooli_cli.cli.complete import run_steps
 from vrooli_cli.cli.console import Console, Invocation, one_line
-from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json
-from vrooli_cli.cli.resume import (
+from vrooli_cli.cli.flags import (
     Allow,
     Deny,
     Events,
+    Executor,
     Field,
-    Going,
+    Given,
     Grace,
     Junit,
     KeepGoing,
@@ -28,6 +27,7 @@ from vrooli_cli.cli.resume import (
     MaxCost,
     MaxCredits,
     Model,
+    NoCache,
     NoInput,
     Output,
     PassExit,
@@ -40,20 +40,22 @@ from vrooli_cli.cli.resume import (
     Verbose,
     View,
     Yes,
+    given,
     how_of,
     options_of,
-    permissions_of,
-    recorded_settings,
-    store_of,
 )
+from vrooli_cli.cli.help import VerbCommand
+from vrooli_cli.cli.options import Debug, Json
+from vrooli_cli.cli.resume import permissions_of, recorded_settings, secret_inputs, store_of
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
+from vrooli_cli.model.values import lean
 
 if TYPE_CHECKING:
     from vrooli_cli.loading.bundle import LoadedBundle
     from vrooli_cli.loading.project import Settings
     from vrooli_cli.model.events import ExecutionEvent
     from vrooli_cli.model.store import RunRecord, Store
-    from vrooli_cli.tier2.tier import RunOptions
+    from vrooli_cli.tier2.prepared import RunOptions
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -88,9 +90,7 @@ def rerun(
         bool,
         typer.Option("--failed", help="What did not complete; what is unchanged is reused.", rich_help_panel=_WHAT),
     ] = False,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Use and keep no result of `cache:` steps.", rich_help_panel=_WHAT)
-    ] = False,
+    no_cache: NoCache = False,
     input: Annotated[
         list[str] | None,
         typer.Option("-i", "--input", metavar="NAME=VALUE", help="Another value; secrets are asked for again."),
@@ -107,6 +107,7 @@ def rerun(
     debug: Debug = False,
     keep_going: KeepGoing = False,
     schedule: Schedule = None,
+    executor: Executor = None,
     yes: Yes = False,
     no_input: NoInput = False,
     allow: Allow = None,
@@ -129,37 +130,10 @@ def rerun(
     call.debug = debug
     if sum((start is not None, only is not None, failed)) > 1:
         raise InputError("--from, --only and --failed contradict each other; give one of them")
-    going = Going(
-        flags={
-            "output": "json" if json else output,
-            "view": view,
-            "schedule": schedule,
-            "timeout_ms": timeout,
-            "grace_ms": grace,
-            "max_concurrent": max_concurrent,
-            "max_credits": max_credits,
-            "max_cost": max_cost,
-            "keep_going": keep_going,
-            "model": model,
-            "store": store,
-            "no_input": no_input,
-            "no_cache": no_cache,
-            "yes": yes,
-            "junit": junit,
-            "report": report,
-        },
-        inputs=tuple(input or ()),
-        field=field,
-        events=events,
-        level=verbose - quiet,
-        pass_exit=pass_exit,
-        allow=tuple(allow or ()),
-        deny=tuple(deny or ()),
-    )
-    return _again(call, run, going, _Selection(start, only, failed))
+    return _again(call, run, given(ctx.params), _Selection(start, only, failed))
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Selection:
     """Which steps run whatever is unchanged."""
 
@@ -172,24 +146,24 @@ class _Selection:
         return self.failed or self.start is not None or self.only is not None
 
 
-def _again(call: Invocation, run: str, going: Going, selection: _Selection) -> int:
+def _again(call: Invocation, run: str, said: Given, selection: _Selection) -> int:
     import asyncio
 
     from vrooli_cli.cli.drive import leave, open_events
     from vrooli_cli.cli.session import settings_of
 
-    with closing(store_of(call, going.flags.get("store"))) as store:
+    with closing(store_of(call, said.store)) as store:
         _, record = store.find(run)
-        settings = settings_of(call, **going.flags).over(recorded_settings(record))
+        settings = settings_of(call, **said.settings).over(recorded_settings(record))
         loaded = _load(record)
-        inputs = _inputs(call, loaded, settings, record, going.inputs)
+        inputs = _inputs(call, loaded, settings, record, said.inputs)
         options = _options(settings, record, loaded, selection)
-        how = how_of(settings, going)
+        how = how_of(settings, said)
         if loaded.warnings and how.level >= 0:
             Console(call).problems(loaded.warnings)
         events = open_events(how)
         threads = threading.enumerate()
-        code = asyncio.run(_run(call, store, record, loaded, settings, going, inputs, options, how, events))
+        code = asyncio.run(_run(call, store, record, loaded, settings, said, inputs, options, how, events))
     return leave(code, threads)
 
 
@@ -199,7 +173,7 @@ async def _run(
     record: RunRecord,
     loaded: LoadedBundle,
     settings: Settings,
-    going: Going,
+    said: Given,
     inputs: Mapping[str, Any],
     options: RunOptions,
     how: Any,
@@ -215,7 +189,7 @@ async def _run(
         settings,
         store=store,
         approver=approver,
-        permissions=permissions_of(record, going),
+        permissions=permissions_of(record, said),
         folder=(record.settings or {}).get("folder"),
     )
     try:
@@ -251,7 +225,6 @@ def _inputs(
     call: Invocation, loaded: LoadedBundle, settings: Settings, record: RunRecord, texts: tuple[str, ...]
 ) -> dict[str, Any]:
     """The recorded inputs, over them what is given now; secrets are asked for again."""
-    from vrooli_cli.cli.resume import secret_inputs
     from vrooli_cli.cli.session import pairs
     from vrooli_cli.loading.bundle import refusal
     from vrooli_cli.loading.inputs import resolve_inputs
@@ -281,8 +254,7 @@ def _unsealed(record: RunRecord, secrets: Mapping[str, Any], loaded: LoadedBundl
 
 
 def _options(settings: Settings, record: RunRecord, loaded: LoadedBundle, selection: _Selection) -> RunOptions:
-    options: RunOptions = options_of(settings)
-    options = replace(options, cache=not settings.no_cache)
+    options = options_of(settings)
     if not selection.reuses:
         return options
     return replace(options, earlier=record.id, forced=_forced(loaded, selection))
@@ -294,16 +266,15 @@ def _forced(loaded: LoadedBundle, selection: _Selection) -> tuple[str, ...]:
     Raises:
         InputError: There is no such step.
     """
-    from vrooli_cli.cli.session import registry
+    from vrooli_cli.cli.session import plan_to_look_at
     from vrooli_cli.model.routine import Bundle
-    from vrooli_cli.tier2.plan import DependencyResolver
 
     wanted = selection.start or selection.only
     if wanted is None:
         return ()
     if not isinstance(loaded.bundle, Bundle):
         raise InputError("--from and --only are for routines; a swarm is run again as a whole")
-    plan = DependencyResolver(loaded.bundle, registry()).create_execution_plan()
+    plan = plan_to_look_at(loaded.bundle)
     top = wanted.partition("/")[0].partition("[")[0].partition("#")[0]
     graph = plan.graph
     if top not in graph.by_id and not top.startswith("handlers."):
@@ -321,7 +292,7 @@ def _forced(loaded: LoadedBundle, selection: _Selection) -> tuple[str, ...]:
     return (wanted, *(graph.steps[index].step.id for index in after))
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Reasons:
     """Why each step was reused, or ran again."""
 

@@ -7,139 +7,66 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vrooli_cli.cli.complete import run_ids, run_steps
+from vrooli_cli.cli.complete import assumptions
 from vrooli_cli.cli.console import Console, Invocation
+from vrooli_cli.cli.flags import (
+    CONTROL,
+    Allow,
+    Deny,
+    Events,
+    Executor,
+    Field,
+    Given,
+    Grace,
+    Junit,
+    KeepGoing,
+    MaxConcurrent,
+    MaxCost,
+    MaxCredits,
+    Model,
+    NoInput,
+    Output,
+    PassExit,
+    Quiet,
+    Report,
+    Run,
+    Schedule,
+    StepPath,
+    StoreFile,
+    Timeout,
+    Verbose,
+    View,
+    Yes,
+    given,
+    how_of,
+    options_of,
+)
 from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json, choice, dollars, duration, positive_duration, whole
+from vrooli_cli.cli.options import Debug, Json
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
+from vrooli_cli.model.run import CONVERSATION_OVER
 
 if TYPE_CHECKING:
     from vrooli_cli.cli.drive import How
     from vrooli_cli.loading.bundle import LoadedBundle
     from vrooli_cli.loading.project import Settings
-    from vrooli_cli.model.history import RunHistory
+    from vrooli_cli.model.history import RunHistory, StepHistory
     from vrooli_cli.model.routine import Permissions
     from vrooli_cli.model.store import RunRecord, Store
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_OUTPUT, _LIMITS, _CONTROL = "Output", "Limits", "Control"
 _ASSUMED = ("done", "failed", "rerun")
 
-Run = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="An id, the beginning of one, or last.", show_default=False, autocompletion=run_ids
-    ),
-]
-StepPath = Annotated[
-    str, typer.Argument(metavar="STEP", help="The step's path.", show_default=False, autocompletion=run_steps)
-]
-StoreFile = Annotated[
-    str | None, typer.Option("--store", metavar="FILE", help="The journal; default: in your state folder.")
-]
-Inputs = Annotated[
+SecretInputs = Annotated[
     list[str] | None,
     typer.Option("-i", "--input", metavar="NAME=VALUE", help="A secret input: secrets are never stored."),
 ]
-Output = Annotated[
-    str | None,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="FORMAT",
-        **choice("text", "json", "yaml", "ndjson", "none"),
-        help="What stdout gets: text (default), json, yaml, ndjson or none.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Field = Annotated[
-    str | None, typer.Option(metavar="PATH", help="Print one output, raw: summary.", rich_help_panel=_OUTPUT)
-]
-View = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KIND",
-        **choice("live", "plain", "none"),
-        help="What stderr shows: live (default on a terminal), plain or none.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Events = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write the events as NDJSON to a file.", rich_help_panel=_OUTPUT)
-]
-Junit = Annotated[
-    str | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit file.", rich_help_panel=_OUTPUT)
-]
-Report = Annotated[
-    str | None, typer.Option("--report", metavar="FILE", help="Write a report page.", rich_help_panel=_OUTPUT)
-]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", rich_help_panel=_OUTPUT)]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say everything.", rich_help_panel=_OUTPUT)]
-KeepGoing = Annotated[
-    bool,
-    typer.Option("--keep-going", help="After a failure, run all that does not depend on it.", rich_help_panel=_CONTROL),
-]
-Schedule = Annotated[
-    str | None,
-    typer.Option(metavar="KIND", **choice("eager", "batched"), help="eager or batched.", rich_help_panel=_CONTROL),
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Grant every approval and ask.", rich_help_panel=_CONTROL)]
-NoInput = Annotated[bool, typer.Option("--no-input", help="Never prompt.", rich_help_panel=_CONTROL)]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option(metavar="RULE", help="Allow only what matches: 'shell(git *)'.", rich_help_panel=_CONTROL),
-]
-Deny = Annotated[list[str] | None, typer.Option(metavar="RULE", help="Deny what matches.", rich_help_panel=_CONTROL)]
-PassExit = Annotated[
-    bool, typer.Option("-x", help="Exit with a failed shell step's own exit code.", rich_help_panel=_CONTROL)
-]
-MaxConcurrent = Annotated[
-    int | None,
-    typer.Option(
-        "-j", "--max-concurrent", metavar="N", parser=whole(1), help="Steps at work.", rich_help_panel=_LIMITS
-    ),
-]
-Timeout = Annotated[
-    int | None,
-    typer.Option(metavar="D", parser=positive_duration, help="The run's time, all lives.", rich_help_panel=_LIMITS),
-]
-Grace = Annotated[
-    int | None, typer.Option(metavar="D", parser=duration, help="From TERM to KILL (5s).", rich_help_panel=_LIMITS)
-]
-MaxCredits = Annotated[
-    int | None, typer.Option(metavar="N", parser=whole(0), help="Credits, all lives.", rich_help_panel=_LIMITS)
-]
-MaxCost = Annotated[
-    float | None, typer.Option(metavar="USD", parser=dollars, help="The same in USD.", rich_help_panel=_LIMITS)
-]
-Model = Annotated[str | None, typer.Option(metavar="NAME", help="Another model.", rich_help_panel=_CONTROL)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Going:
-    """How a run goes on.
-
-    Attributes:
-        flags: What the flags say, beside the recorded settings.
-        assume: ``STEP=done`` and the like, as typed.
-        inputs: Secret inputs, as typed.
-    """
-
-    flags: Mapping[str, Any]
-    assume: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    field: str | None = None
-    events: str | None = None
-    level: int = 0
-    pass_exit: bool = False
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
 
 
 @app.command("resume", cls=VerbCommand)
@@ -150,11 +77,12 @@ def resume(
         list[str] | None,
         typer.Option(
             metavar="STEP=WHAT",
-            help="What became of a step whose outcome nobody knows: done, failed or rerun.",
-            rich_help_panel=_CONTROL,
+            help="What became of a step whose outcome nobody knows: done, failed or rerun (also of a completed one).",
+            rich_help_panel=CONTROL,
+            autocompletion=assumptions,
         ),
     ] = None,
-    input: Inputs = None,
+    input: SecretInputs = None,
     output: Output = None,
     json: Json = False,
     field: Field = None,
@@ -167,6 +95,7 @@ def resume(
     debug: Debug = False,
     keep_going: KeepGoing = False,
     schedule: Schedule = None,
+    executor: Executor = None,
     yes: Yes = False,
     no_input: NoInput = False,
     allow: Allow = None,
@@ -184,37 +113,9 @@ def resume(
 
     What has completed is not done again. The definition is the one that was recorded when the run began.
     """
-    flags = {
-        "output": "json" if json else output,
-        "view": view,
-        "schedule": schedule,
-        "timeout_ms": timeout,
-        "grace_ms": grace,
-        "max_concurrent": max_concurrent,
-        "max_credits": max_credits,
-        "max_cost": max_cost,
-        "keep_going": keep_going,
-        "model": model,
-        "store": store,
-        "no_input": no_input,
-        "yes": yes,
-        "junit": junit,
-        "report": report,
-    }
     call: Invocation = ctx.obj
     call.debug = debug
-    going = Going(
-        flags=flags,
-        assume=tuple(assume or ()),
-        inputs=tuple(input or ()),
-        field=field,
-        events=events,
-        level=verbose - quiet,
-        pass_exit=pass_exit,
-        allow=tuple(allow or ()),
-        deny=tuple(deny or ()),
-    )
-    return go_on(call, run, going)
+    return go_on(call, run, given(ctx.params))
 
 
 @app.command("approve", cls=VerbCommand)
@@ -224,7 +125,7 @@ def approve(
     step: StepPath,
     comment: Annotated[str | None, typer.Option(metavar="TEXT", help="A word for the record.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run at once.")] = False,
-    input: Inputs = None,
+    input: SecretInputs = None,
     output: Output = None,
     json: Json = False,
     view: View = None,
@@ -232,9 +133,7 @@ def approve(
     store: StoreFile = None,
 ) -> int:
     """Say yes to a step that waits for approval, of a suspended run or of one at work in another process."""
-    flags = {"output": "json" if json else output, "view": view, "store": store}
-    going = Going(flags=flags, inputs=tuple(input or ())) if resume else None
-    return _answer(ctx.obj, run, step, "approve", comment, store, going, debug)
+    return _answer(ctx, "approve")
 
 
 @app.command("reject", cls=VerbCommand)
@@ -244,7 +143,7 @@ def reject(
     step: StepPath,
     comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the record.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run at once.")] = False,
-    input: Inputs = None,
+    input: SecretInputs = None,
     output: Output = None,
     json: Json = False,
     view: View = None,
@@ -252,9 +151,7 @@ def reject(
     store: StoreFile = None,
 ) -> int:
     """Say no to a step that waits for approval: the step fails with APPROVAL_DENIED."""
-    flags = {"output": "json" if json else output, "view": view, "store": store}
-    going = Going(flags=flags, inputs=tuple(input or ())) if resume else None
-    return _answer(ctx.obj, run, step, "reject", comment, store, going, debug)
+    return _answer(ctx, "reject")
 
 
 # --- resume ----------------------------------------------------------------------------------------------------------
@@ -266,38 +163,42 @@ def store_of(call: Invocation, store: str | None) -> Store:
     Raises:
         StoreError: It cannot be opened.
     """
-    from vrooli_cli.cli.session import open_journal, settings_of
+    from vrooli_cli.cli.session import known_journal, open_journal, settings_of
+
+    settings = settings_of(call, store=store)
+    known = known_journal(settings)
+    if known is not None:
+        return known
     from vrooli_cli.journal import open_store
     from vrooli_cli.loading.project import load_project
 
-    settings = settings_of(call, store=store)
     return open_journal(settings, load_project()) or open_store(None)
 
 
-def go_on(call: Invocation, run: str, going: Going) -> int:
+def go_on(call: Invocation, run: str, said: Given) -> int:
     """Resume a run; the exit code. One that has completed prints its result again."""
+    from vrooli_cli.architecture import recorded_bundle
     from vrooli_cli.cli.drive import leave, open_events
     from vrooli_cli.cli.session import settings_of
     from vrooli_cli.journal.history import settle
-    from vrooli_cli.loading.bundle import load_stored
 
-    store = store_of(call, going.flags.get("store"))
+    store = store_of(call, said.store)
     try:
         _, record = settle(store, run)
         if record.kind == "step":
             raise InputError(f"{record.id!r} was one step that a program asked for; only runs can be resumed")
         if store.is_alive(record.id):
             raise InputError(f"the run {record.id} is at work; `vrooli runs logs -f {record.id}` shows what it does")
-        settings = settings_of(call, **going.flags).over(recorded_settings(record))
-        loaded = load_stored(record.definition or {})
-        how = how_of(settings, going)
+        settings = settings_of(call, **said.settings).over(recorded_settings(record))
+        loaded = recorded_bundle(record, store)
+        how = how_of(settings, said)
         if record.status == "completed":
             return _print_again(call, store, record, loaded, how)
-        assume = _assumed(store, record, going.assume)
-        inputs = secret_inputs(call, loaded, settings, going.inputs)
+        assume = _assumed(store, record, said.assume)
+        inputs = secret_inputs(call, loaded, settings, said.inputs)
         events = open_events(how)
         threads = threading.enumerate()
-        code = asyncio.run(_resume(call, store, record, loaded, settings, going, how, inputs, assume, events))
+        code = asyncio.run(_resume(call, store, record, loaded, settings, said, how, inputs, assume, events))
     finally:
         store.close()
     return leave(code, threads)
@@ -309,7 +210,7 @@ async def _resume(
     record: RunRecord,
     loaded: LoadedBundle,
     settings: Settings,
-    going: Going,
+    said: Given,
     how: How,
     inputs: Mapping[str, Any],
     assume: Mapping[str, str],
@@ -325,7 +226,7 @@ async def _resume(
         settings,
         store=store,
         approver=approver,
-        permissions=permissions_of(record, going),
+        permissions=permissions_of(record, said),
         folder=(record.settings or {}).get("folder"),
     )
     try:
@@ -337,66 +238,26 @@ async def _resume(
     return await drive(call, architecture, loaded, prepared, how, approver, events)
 
 
-def options_of(settings: Settings) -> Any:
-    """How to run, from settings."""
-    from vrooli_cli.cli.session import kept_settings
-    from vrooli_cli.tier2.tier import RunOptions
-
-    return RunOptions(
-        keep_going=bool(settings.keep_going),
-        schedule=settings.schedule,
-        timeout_ms=settings.timeout_ms,
-        grace_ms=5000 if settings.grace_ms is None else settings.grace_ms,
-        settings=kept_settings(settings),
-    )
-
-
 def recorded_settings(record: RunRecord) -> Settings:
     """The settings under which the run began."""
-    from vrooli_cli.loading.project import Settings
+    from vrooli_cli.loading.settings import Settings
 
     known = {field.name for field in fields(Settings)}
     return Settings(**{name: value for name, value in (record.settings or {}).items() if name in known})
 
 
-def permissions_of(record: RunRecord, going: Going) -> Permissions:
+def permissions_of(record: RunRecord, said: Given) -> Permissions:
     """The level of the command line: as given now, else as it was when the run began."""
     from vrooli_cli.architecture import recorded_permissions
     from vrooli_cli.cli.session import command_line_rules
 
-    if going.allow or going.deny:
-        return command_line_rules(going.allow, going.deny)
+    if said.allow or said.deny:
+        return command_line_rules(said.allow, said.deny)
     return recorded_permissions(record.settings or {})
 
 
-def how_of(settings: Settings, going: Going) -> How:
-    """How the run is shown, and what is printed of it."""
-    from vrooli_cli.cli.drive import How
-    from vrooli_cli.cli.output import field_path
-    from vrooli_cli.cli.report import check_papers
-
-    check_papers(going.flags.get("junit"), going.flags.get("report"))
-    format_ = settings.output or "text"
-    if going.field is not None:
-        field_path(going.field)
-        if format_ != "text":
-            raise InputError(f"--field prints one output raw, so it does not go with -o {format_}")
-    return How(
-        format=format_,
-        field=going.field,
-        view=settings.view,
-        level=going.level,
-        events=going.events,
-        junit=going.flags.get("junit"),
-        report=going.flags.get("report"),
-        pass_exit=going.pass_exit,
-        kept=True,
-        store=going.flags.get("store"),
-    )
-
-
 def _assumed(store: Store, record: RunRecord, texts: tuple[str, ...]) -> dict[str, str]:
-    """``--assume``: only for steps whose outcome is unknown."""
+    """``--assume``: for steps whose outcome is unknown, and for completed ``once`` steps that are to happen again."""
     from vrooli_cli.cli.session import pairs
 
     assume = pairs(texts, "--assume")
@@ -404,23 +265,49 @@ def _assumed(store: Store, record: RunRecord, texts: tuple[str, ...]) -> dict[st
         return {}
     from vrooli_cli.journal.history import history_of
 
-    open_ = _unknown(history_of(store, record.id))
+    history = history_of(store, record.id)
+    open_ = _unknown(history)
     for step, word in assume.items():
         if word not in _ASSUMED:
             raise InputError(f"--assume {step}={word}: expected {', '.join(_ASSUMED)}")
-        if step not in open_:
+        if step not in open_ and not _may_happen_again(history, step, word):
             known = f"unknown is the outcome of {', '.join(open_)}" if open_ else "no step's outcome is unknown"
             raise InputError(f"--assume {step}: {did_you_mean(step, open_) or known}")
     return assume
 
 
 def _unknown(history: RunHistory) -> list[str]:
-    """Steps that were under way when the process died, or that are asked about since."""
+    """Steps that were under way when the run was stopped or died, or that are asked about since."""
     return [
         step.address
         for step in history.steps.values()
-        if step.code == "OUTCOME_UNKNOWN" or (history.interrupted and step.spans and step.spans[-1].ended_ns is None)
+        if step.code == "OUTCOME_UNKNOWN"
+        or (step.spans and history.interrupted and step.spans[-1].ended_ns is None)
+        or (step.spans and step.status == "cancelled" and step.effects == "once")
+        or (step.status == "failed" and step.effects == "once" and _has_ended_talking(step))
     ]
+
+
+def _has_ended_talking(step: StepHistory) -> bool:
+    """A failed conversation with a model that a resume does not go on with."""
+    return step.strategy not in ("", "deterministic") and (step.error or {}).get("code") in CONVERSATION_OVER
+
+
+def _may_happen_again(history: RunHistory, address: str, word: str) -> bool:
+    """True for ``rerun`` of a completed ``once`` step that a resume can reach; raises InputError for other words."""
+    from vrooli_cli.model.history import around_of
+
+    step = history.steps.get(address)
+    if step is None or step.status != "completed" or step.effects != "once":
+        return False
+    if word != "rerun":
+        raise InputError(f"--assume {address}={word}: it has completed; only {address}=rerun can be said of it")
+    around = around_of(address)
+    while around:
+        if history.steps[around].status == "completed":
+            raise InputError(f"--assume {address}=rerun: {around} around it has completed; say it of {around}")
+        around = around_of(around)
+    return True
 
 
 def secret_inputs(call: Invocation, loaded: LoadedBundle, settings: Settings, texts: tuple[str, ...]) -> dict[str, Any]:
@@ -487,34 +374,28 @@ def _print_again(call: Invocation, store: Store, record: RunRecord, loaded: Load
 # --- approve and reject ----------------------------------------------------------------------------------------------
 
 
-def _answer(
-    call: Invocation,
-    run: str,
-    step: str,
-    word: str,
-    comment: str | None,
-    place: str | None,
-    going: Going | None,
-    debug: bool,
-) -> int:
+def _answer(ctx: typer.Context, word: str) -> int:
     from vrooli_cli.cli.output import user_name
     from vrooli_cli.journal.history import history_of
 
-    call.debug = debug
-    with closing(store_of(call, place)) as store:
+    call: Invocation = ctx.obj
+    said, params = given(ctx.params), ctx.params
+    call.debug = params["debug"]
+    run, step, goes_on = params["run"], params["step"], params["resume"]
+    with closing(store_of(call, said.store)) as store:
         history = history_of(store, run)
         record = history.record
         _waits(history, step)
         alive = store.is_alive(record.id)
-        if alive and going is not None:
+        if alive and goes_on:
             raise InputError(f"the run {record.id} is at work and goes on by itself; leave out --resume")
-        store.send(record.id, {"do": word, "step": step, "by": user_name(), "comment": comment})
-    if going is not None:
-        return go_on(call, record.id, going)
-    said = "approved" if word == "approve" else "rejected"
-    option = f" --store {place}" if place else ""
+        store.send(record.id, {"do": word, "step": step, "by": user_name(), "comment": params["comment"]})
+    if goes_on:
+        return go_on(call, record.id, said)
+    told = "approved" if word == "approve" else "rejected"
+    option = f" --store {said.store}" if said.store else ""
     then = "the run goes on within a second" if alive else f"go on with: vrooli resume {record.id}{option}"
-    Console(call).say(f"{step} is {said}; {then}")
+    Console(call).say(f"{step} is {told}; {then}")
     return 0
 
 

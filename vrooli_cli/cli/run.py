@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vrooli_cli.cli.complete import inputs as input_names
 from vrooli_cli.cli.complete import routines
 from vrooli_cli.cli.console import Console, Invocation
+from vrooli_cli.cli.flags import (
+    CONTROL,
+    INPUT,
+    KEPT,
+    MODELS,
+    Allow,
+    AllowUnpriced,
+    Deny,
+    Events,
+    Executor,
+    Field,
+    Grace,
+    Junit,
+    KeepGoing,
+    MaxConcurrent,
+    MaxCost,
+    MaxCredits,
+    Model,
+    NoCache,
+    NoInput,
+    Output,
+    PassExit,
+    Quiet,
+    Report,
+    Schedule,
+    StoreFile,
+    Timeout,
+    Verbose,
+    View,
+    Yes,
+    given,
+    how_of,
+    options_of,
+)
 from vrooli_cli.cli.help import VerbCommand
-from vrooli_cli.cli.options import Debug, Json, choice, dollars, duration, positive_duration, whole
+from vrooli_cli.cli.options import Debug, Json
 from vrooli_cli.errors import InputError, VrooliError
+from vrooli_cli.model.values import lean
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
@@ -21,23 +56,12 @@ if TYPE_CHECKING:
     from vrooli_cli.loading.bundle import LoadedBundle
     from vrooli_cli.loading.project import Settings
     from vrooli_cli.model.routine import Permissions
+    from vrooli_cli.model.store import Store
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_INPUT, _OUTPUT, _LIMITS, _CONTROL, _MODELS, _KEPT = (
-    "Inputs",
-    "Output",
-    "Limits",
-    "Control",
-    "Models",
-    "What is kept",
-)
 
-# Flags whose engine is not part of this version: parsed, so that a script learns it in one line.
-_LATER = ("executor",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class _Asked:
     """What the flags of one call say, beside the settings."""
 
@@ -70,239 +94,95 @@ def run(
             "--input",
             metavar="NAME=VALUE",
             help="An input; =@FILE takes a file's content, =- takes stdin.",
-            rich_help_panel=_INPUT,
+            rich_help_panel=INPUT,
+            autocompletion=input_names,
         ),
     ] = None,
     inputs: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Inputs from a JSON or YAML map; - is stdin.", rich_help_panel=_INPUT),
+        typer.Option(metavar="FILE", help="Inputs from a JSON or YAML map; - is stdin.", rich_help_panel=INPUT),
     ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FORMAT",
-            **choice("text", "json", "yaml", "ndjson", "none"),
-            help="What stdout gets: text (default), json, yaml, ndjson or none.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
+    output: Output = None,
     json: Json = False,
-    field: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Print one output, raw: summary, report.rows[0].", rich_help_panel=_OUTPUT),
-    ] = None,
-    view: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND",
-            **choice("live", "plain", "none"),
-            help="What stderr shows: live (default on a terminal), plain or none.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None,
-    events: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write the events as NDJSON to a file, too.", rich_help_panel=_OUTPUT),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", rich_help_panel=_OUTPUT)
-    ] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say everything.", rich_help_panel=_OUTPUT)] = False,
+    field: Field = None,
+    view: View = None,
+    events: Events = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
             help="Say what each step would do; do nothing.",
-            rich_help_panel=_CONTROL,
+            rich_help_panel=CONTROL,
         ),
     ] = False,
-    keep_going: Annotated[
-        bool,
-        typer.Option(
-            "--keep-going", help="After a failure, run all that does not depend on it.", rich_help_panel=_CONTROL
-        ),
-    ] = False,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND",
-            **choice("eager", "batched"),
-            help="eager (default): a step starts when its own dependencies are done; batched: batch by batch.",
-            rich_help_panel=_CONTROL,
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Grant every approval and ask.", rich_help_panel=_CONTROL)] = False,
-    no_input: Annotated[bool, typer.Option("--no-input", help="Never prompt.", rich_help_panel=_CONTROL)] = False,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RULE", help="Allow only what matches: 'shell(git *)'.", rich_help_panel=_CONTROL),
-    ] = None,
-    deny: Annotated[
-        list[str] | None, typer.Option(metavar="RULE", help="Deny what matches.", rich_help_panel=_CONTROL)
-    ] = None,
-    pass_exit: Annotated[
-        bool, typer.Option("-x", help="Exit with a failed shell step's own exit code.", rich_help_panel=_CONTROL)
-    ] = False,
-    max_concurrent: Annotated[
-        int | None,
-        typer.Option(
-            "-j",
-            "--max-concurrent",
-            metavar="N",
-            parser=whole(1),
-            help="Steps at work at one moment (default 8).",
-            rich_help_panel=_LIMITS,
-        ),
-    ] = None,
-    timeout: Annotated[
-        int | None,
-        typer.Option(
-            metavar="D", parser=positive_duration, help="The run's time: 90s, 10m. Exit 124.", rich_help_panel=_LIMITS
-        ),
-    ] = None,
-    grace: Annotated[
-        int | None,
-        typer.Option(
-            metavar="D", parser=duration, help="From TERM to KILL when a step is stopped (5s).", rich_help_panel=_LIMITS
-        ),
-    ] = None,
-    max_credits: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=whole(0), help="Credits; a million is 1 USD.", rich_help_panel=_LIMITS),
-    ] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(metavar="USD", parser=dollars, help="The same in USD.", rich_help_panel=_LIMITS)
-    ] = None,
+    keep_going: KeepGoing = False,
+    schedule: Schedule = None,
+    executor: Executor = None,
+    yes: Yes = False,
+    no_input: NoInput = False,
+    allow: Allow = None,
+    deny: Deny = None,
+    pass_exit: PassExit = False,
+    max_concurrent: MaxConcurrent = None,
+    timeout: Timeout = None,
+    grace: Grace = None,
+    max_credits: MaxCredits = None,
+    max_cost: MaxCost = None,
     tools: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIR", help="A folder of tools beside the project's.", rich_help_panel=_CONTROL),
+        typer.Option(metavar="DIR", help="A folder of tools beside the project's.", rich_help_panel=CONTROL),
     ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="The journal; default: in your state folder.", rich_help_panel=_KEPT),
-    ] = None,
+    store: StoreFile = None,
     no_store: Annotated[
-        bool, typer.Option("--no-store", help="Keep nothing of this run.", rich_help_panel=_KEPT)
+        bool, typer.Option("--no-store", help="Keep nothing of this run.", rich_help_panel=KEPT)
     ] = False,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Reuse no result of an earlier run.", rich_help_panel=_KEPT)
-    ] = False,
-    junit: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write a JUnit file: a test case a step.", rich_help_panel=_OUTPUT),
-    ] = None,
-    report: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write a page about the run: HTML, self-contained.", rich_help_panel=_OUTPUT),
-    ] = None,
+    no_cache: NoCache = False,
+    junit: Junit = None,
+    report: Report = None,
     plan_only: Annotated[
         bool,
         typer.Option(
-            "--plan-only", help="A swarm: stop after planning and print the frozen plan.", rich_help_panel=_CONTROL
+            "--plan-only", help="A swarm: stop after planning and print the frozen plan.", rich_help_panel=CONTROL
         ),
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The default model (or VROOLI_MODEL).", rich_help_panel=_MODELS),
-    ] = None,
-    allow_unpriced: Annotated[
-        bool,
-        typer.Option("--allow-unpriced", help="Count a model without a known price as 0.", rich_help_panel=_MODELS),
-    ] = False,
+    model: Model = None,
+    allow_unpriced: AllowUnpriced = False,
     record: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write every model exchange to a cassette.", rich_help_panel=_MODELS),
+        typer.Option(metavar="FILE", help="Write every model exchange to a cassette.", rich_help_panel=MODELS),
     ] = None,
     replay: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Answer from a cassette: no network, no key.", rich_help_panel=_MODELS),
+        typer.Option(metavar="FILE", help="Answer from a cassette: no network, no key.", rich_help_panel=MODELS),
     ] = None,
-    executor: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> int:
     """Run a routine or a swarm.
 
     stdout gets the result and nothing else; what happens is shown on stderr.
     """
-    flags = dict(locals())
     call: Invocation = ctx.obj
     call.debug = debug
-    _not_yet(flags)
-    from vrooli_cli.cli.report import check_papers
     from vrooli_cli.cli.session import command_line_rules, settings_of
 
-    settings = settings_of(
-        call,
-        output="json" if json else output,
-        view=view,
-        schedule=schedule,
-        timeout_ms=timeout,
-        grace_ms=grace,
-        max_concurrent=max_concurrent,
-        max_credits=max_credits,
-        max_cost=max_cost,
-        keep_going=keep_going,
-        store=store,
-        no_store=no_store,
-        no_cache=no_cache,
-        no_input=no_input,
-        yes=yes,
-        model=model,
-        allow_unpriced=allow_unpriced,
-        tools=tuple(tools or ()),
-    )
+    said = given(ctx.params)
+    settings = settings_of(call, **said.settings)
     if record and replay:
         raise InputError("--record and --replay contradict each other")
-    if json and output not in (None, "json"):
-        raise InputError(f"--json is short for -o json, so -o {output} contradicts it")
-    if store and no_store:
-        raise InputError("--store and --no-store contradict each other")
-    check_papers(junit, report)
-    how = _how(settings, field=field, level=verbose - quiet, events=events, pass_exit=pass_exit, store=store)
     asked = _Asked(
         file=file,
-        inputs=tuple(input or ()),
+        inputs=said.inputs,
         values=inputs,
-        how=replace(how, junit=junit, report=report),
-        permissions=command_line_rules(allow or (), deny or (), settings.tools),
+        how=how_of(settings, said),
+        permissions=command_line_rules(said.allow, said.deny, settings.tools),
         dry_run=dry_run,
         plan_only=plan_only,
         record=record,
         replay=replay,
     )
     return _run(call, settings, asked)
-
-
-def _not_yet(flags: dict[str, Any]) -> None:
-    for name in _LATER:
-        if flags[name] not in (None, False):
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{option} does not work yet in this version of vrooli; leave it out")
-
-
-def _how(
-    settings: Settings, *, field: str | None, level: int, events: str | None, pass_exit: bool, store: str | None
-) -> How:
-    from vrooli_cli.cli.drive import How
-    from vrooli_cli.cli.output import field_path
-
-    format_ = settings.output or "text"
-    if field is not None:
-        field_path(field)
-        if format_ != "text":
-            raise InputError(f"--field prints one output raw, so it does not go with -o {format_}")
-    return How(
-        format=format_,
-        field=field,
-        view=settings.view,
-        level=level,
-        events=events,
-        pass_exit=pass_exit,
-        kept=not settings.no_store,
-        store=store,
-    )
 
 
 def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
@@ -312,16 +192,22 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
     from vrooli_cli.cli.session import Stdin, approver_of, architecture_of, cassette_of, open_journal
 
     stdin = Stdin()
-    loaded = load(asked.file, stdin)
-    values = inputs_of(call, loaded, settings, asked.inputs, asked.values, stdin)
-    _field_exists(loaded, asked.how)
+    store, loaded = recalled(asked.file, settings, dry_run=asked.dry_run)
+    try:
+        loaded = loaded or load(asked.file, stdin)
+        values = inputs_of(call, loaded, settings, asked.inputs, asked.values, stdin)
+        _field_exists(loaded, asked.how)
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
     if asked.dry_run:
         return _dry(call, loaded, settings, asked, values)
     if loaded.warnings and asked.how.level >= 0:
         Console(call).problems(loaded.warnings)
     approver = approver_of(settings)
     cassette = cassette_of(asked.record, asked.replay)
-    store = open_journal(settings, loaded.project)
+    store = store or open_journal(settings, loaded.project)
     architecture = architecture_of(
         call, loaded, settings, store=store, approver=approver, permissions=asked.permissions, cassette=cassette
     )
@@ -339,9 +225,10 @@ async def _print_plan(
     """``--plan-only``: tasks and team as a swarm file, which runs without a planning call."""
     from vrooli_cli.cli.output import Stdout
     from vrooli_cli.tier1.swarm import PreparedSwarm
+    from vrooli_cli.tier2.prepared import RunOptions
 
     async with architecture:
-        prepared = architecture.prepare(loaded, values)
+        prepared = architecture.prepare(loaded, values, options=RunOptions(plan_only=True))
         if not isinstance(prepared, PreparedSwarm):
             raise InputError("--plan-only is for swarms; `vrooli plan FILE` shows the plan of a routine")
         call.masker = prepared.scope.masker
@@ -360,25 +247,24 @@ async def _execute(
     events: IO[bytes] | None,
 ) -> int:
     from vrooli_cli.cli.drive import drive
-    from vrooli_cli.cli.session import kept_settings
-    from vrooli_cli.tier2.tier import RunOptions
 
-    options = RunOptions(
-        keep_going=bool(settings.keep_going),
-        schedule=settings.schedule,
-        timeout_ms=settings.timeout_ms,
-        grace_ms=5000 if settings.grace_ms is None else settings.grace_ms,
-        settings=kept_settings(settings),
-        cache=not settings.no_cache,
-    )
     try:
-        prepared = architecture.prepare(loaded, values, options=options)
+        prepared = architecture.prepare(loaded, values, options=options_of(settings))
     except VrooliError:
         await architecture.close()
         raise
     if how.level >= 0:
         Console(call).problems(architecture.tool_warnings)
     return await drive(call, architecture, loaded, prepared, how, approver, events)
+
+
+def recalled(file: str, settings: Settings, *, dry_run: bool) -> tuple[Store | None, LoadedBundle | None]:
+    """The journal, if it is known where and that it is there; and the file from its stored plan, if it has one."""
+    from vrooli_cli.cli.session import known_journal
+    from vrooli_cli.loading.recall import recall
+
+    store = known_journal(settings, file) if file != "-" and not dry_run else None
+    return store, recall(file, store) if store is not None else None
 
 
 def load(file: str, stdin: Stdin) -> LoadedBundle:
@@ -408,8 +294,8 @@ def inputs_of(
         InputError: Inputs are missing, unknown or invalid.
     """
     from vrooli_cli.cli.session import pairs, problems_of
-    from vrooli_cli.loading.bundle import refusal
     from vrooli_cli.loading.inputs import read_values, resolve_inputs
+    from vrooli_cli.loading.loaded import refusal
 
     given = pairs(texts, "-i")
     for name, text in given.items():

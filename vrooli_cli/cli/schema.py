@@ -10,7 +10,7 @@ from vrooli_cli.cli.console import Invocation
 from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Json, choice
 
-KINDS = ("routine", "swarm", "test", "project", "events")
+KINDS = ("routine", "swarm", "test", "project", "tool", "events")
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrooli_cli.cli.console import Invocation
-from vrooli_cli.errors import InputError
+from vrooli_cli.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from vrooli_cli.gate import Approver
     from vrooli_cli.loading.bundle import LoadedBundle
     from vrooli_cli.loading.project import Project, Settings
-    from vrooli_cli.model.routine import Permissions
+    from vrooli_cli.model.routine import Bundle, Permissions
     from vrooli_cli.model.store import Store
+    from vrooli_cli.tier2.plan import RoutinePlan
     from vrooli_cli.tier3.ai.remembered import Cassette
     from vrooli_cli.tier3.registry import ToolRegistry
 
 # What a resume says again; the rest belongs to one call (store, view, output, prompts).
-_KEPT = ("model", "schedule", "timeout_ms", "grace_ms", "max_concurrent", "max_credits", "max_cost", "keep_going")
+_KEPT = (
+    *("model", "executor", "schedule", "timeout_ms", "grace_ms"),
+    *("max_concurrent", "max_credits", "max_cost", "keep_going"),
+)
 
 
 def settings_of(call: Invocation, **flags: Any) -> Settings:
     """The settings of a call: flags over ``VROOLI_*``; a flag that was not given says nothing."""
-    from vrooli_cli.loading.project import Settings, settings_from_environment
+    from vrooli_cli.loading.settings import Settings, settings_from_environment
 
     known = {field.name for field in fields(Settings)}
     said = {name: value for name, value in flags.items() if name in known and value not in (None, False)}
@@ -62,6 +66,32 @@ def open_journal(settings: Settings, project: Project) -> Store | None:
     return open_store(place, full=project.store.get("sync") == "full")
 
 
+def known_journal(settings: Settings, file: str = "") -> Store | None:
+    """The journal of a run of ``file``, or of this folder, before any file is read as YAML.
+
+    None when it is not there yet, or when ``vrooli.yaml`` may name another one than the flags and the default.
+    """
+    from vrooli_cli.journal.store import default_store_path
+    from vrooli_cli.loading.files import is_bare
+    from vrooli_cli.loading.home import PROJECT_FILE, find_project
+
+    root = find_project(Path() if is_bare(file) else Path(file).parent)
+    project = root / PROJECT_FILE if root is not None else None
+    try:
+        named = project is not None and b"store" in project.read_bytes()
+    except OSError:
+        named = False
+    place = Path(settings.store) if settings.store else default_store_path()
+    if settings.no_store or named or not place.is_file():
+        return None
+    from vrooli_cli.journal import open_store
+
+    try:
+        return open_store(place)
+    except StoreError:  # told when it is needed; what is wrong with the file is told first
+        return None
+
+
 def command_line_rules(allow: Iterable[str], deny: Iterable[str], folders: Iterable[str] = ()) -> Permissions:
     """``--allow`` and ``--deny`` as the outermost level.
 
@@ -77,7 +107,10 @@ def command_line_rules(allow: Iterable[str], deny: Iterable[str], folders: Itera
     )
     if permissions:
         tools = {tool.name: list(tool.schema.get("properties", {})) for tool in registry(folders)}
-        wrong = [problem for problem in check(permissions, pointer=(), tools=tools) if not problem.warning]
+        named = [rule.text.partition("(")[0].partition(".") for rule in (*permissions.allow, *permissions.deny)]
+        servers = [server for server, dot, _ in named if dot]  # no other tool's name has a dot
+        found = check(permissions, pointer=(), tools=tools, servers=servers)
+        wrong = [problem for problem in found if not problem.warning]
         if wrong:
             raise InputError("\n".join(f"--{problem.pointer[0]}: {problem}" for problem in wrong))
     return permissions
@@ -103,6 +136,27 @@ def custom_registry(folders: Iterable[str] = ()) -> tuple[ToolRegistry, tuple[Pr
     own = load_project().tools
     custom = load_tools([*([own] if own else []), *map(Path, folders)], importing=False)
     return ToolRegistry([*default_tools(), *custom.tools]), custom.problems
+
+
+def plan_to_look_at(bundle: Bundle) -> RoutinePlan:
+    """The plan of a routine that is not run here: a tool that is not in this folder's project counts as known.
+
+    Raises:
+        DefinitionError: With everything else that is wrong.
+    """
+    from vrooli_cli.tier2.plan import DependencyResolver
+    from vrooli_cli.tier3.box import default_tools
+    from vrooli_cli.tier3.mcp import tools_named
+    from vrooli_cli.tier3.registry import Tool, ToolContext, ToolRegistry
+
+    async def nothing(parameters: dict[str, Any], context: ToolContext, /) -> None:
+        """Nobody calls it."""
+
+    box = {tool.name: tool for tool in default_tools()}
+    named = {name for routine in bundle.routines.values() for name in tools_named(routine)} - box.keys()
+    named = {name.replace("*", "any") for name in named}  # a tool that the glob finds
+    others = [Tool(name=name, description="", schema={}, execute=nothing) for name in sorted(named)]
+    return DependencyResolver(bundle, ToolRegistry([*box.values(), *others])).create_execution_plan()
 
 
 def approver_of(settings: Settings) -> Approver:

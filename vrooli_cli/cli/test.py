@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vrooli_cli.cli.complete import tests
 from vrooli_cli.cli.console import Console, Invocation, one_line
 from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug, Folders, Json, choice
@@ -30,7 +31,9 @@ def test(
     ctx: typer.Context,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE…", help="*.test.yaml files, or folders; default: those of the project."),
+        typer.Argument(
+            metavar="FILE…", help="*.test.yaml files, or folders; default: those of the project.", autocompletion=tests
+        ),
     ] = None,
     only: Annotated[
         str, typer.Option("-k", "--only", metavar="TEXT", help="Only the cases whose name holds this.")

@@ -47,18 +47,34 @@ ToolName = Annotated[str, typer.Argument(metavar="NAME", help="A tool's name.", 
 def list_tools(
     ctx: typer.Context, tools: Folders = None, output: Output = "text", json: Json = False, debug: Debug = False
 ) -> int:
-    """List the tools that a file may name."""
+    """List the tools that a file may name: the box's, the project's, and those that vrooli.lock pins."""
     from vrooli_cli.cli.output import Stdout
 
     call: Invocation = ctx.obj
     call.debug = debug
-    stdout, known = Stdout(call), _known(call, tools).get_all_tools()
+    known = _known(call, tools).get_all_tools()
+    stdout = Stdout(call)
     if json or output == "json":
         stdout.json([about(tool) for tool in known])
     else:
         stdout.text(_table(call, known))
+        _tell_unpinned(call)
     stdout.check()
     return 0
+
+
+def _tell_unpinned(call: Invocation) -> None:
+    """Servers whose tools nobody knows before they run: listing does not start them."""
+    from vrooli_cli.cli.console import Console
+    from vrooli_cli.loading.project import load_project
+    from vrooli_cli.tier3.mcp import read_lock
+
+    project = load_project()
+    known = read_lock(project.root) or {}
+    unknown = [name for name in project.base.mcp_servers if name not in known]
+    if unknown:
+        told = f"the MCP server{'s' * (len(unknown) > 1)} {', '.join(unknown)}"
+        Console(call).say(f"not listed: the tools of {told}; `vrooli tools lock` asks for them and pins them")
 
 
 def _known(call: Invocation, folders: list[str] | None) -> ToolRegistry:
@@ -67,10 +83,14 @@ def _known(call: Invocation, folders: list[str] | None) -> ToolRegistry:
 
     from vrooli_cli.cli.console import Console
     from vrooli_cli.cli.session import custom_registry, settings_of
+    from vrooli_cli.loading.project import load_project
+    from vrooli_cli.tier3.mcp import Servers, read_lock
 
     known, problems = custom_registry(settings_of(call, tools=tuple(folders or ())).tools)
     Console(call).problems(replace(problem, warning=True) for problem in problems)
-    return known
+    lock = read_lock(load_project().root)
+    pinned = Servers({server: {} for server in lock}, lock=lock).tools(()) if lock else ()
+    return known.overlay(pinned)
 
 
 def about(tool: Tool) -> dict[str, Any]:
@@ -122,7 +142,11 @@ def show(
 
 def _tool(call: Invocation, name: str, folders: list[str] | None) -> Tool:
     known = _known(call, folders)
-    tool = known.get_tool(name) or _of_server(call, name)
+    return _of_server(call, name) or _found(known, name)
+
+
+def _found(known: ToolRegistry, name: str) -> Tool:
+    tool = known.get_tool(name)
     if tool is None:
         hint = did_you_mean(name, [one.name for one in known]) or "`vrooli tools list` shows them"
         raise VrooliError(f"there is no tool {name!r}; {hint}", code="TOOL_NOT_FOUND")
@@ -157,6 +181,8 @@ def _page(call: Invocation, tool: Tool) -> str:
     paper.head(tool.name, f"{tool.effects} · from {tool.origin}")
     for line in tool.description.strip().splitlines():
         paper.row([], line, "")
+    if tool.answers:
+        paper.row([], f"Gives {tool.answers}.", "")
     if tool.parameters:
         paper.head("Parameters")
     wide = max((len(parameter.name) for parameter in tool.parameters), default=0)
@@ -219,9 +245,9 @@ def call_tool(
     call: Invocation = ctx.obj
     call.debug = debug
     settings = settings_of(call, timeout_ms=timeout, yes=yes, no_input=no_input, tools=tuple(tools or ()))
-    values = _parameters(_tool(call, name, tools), parameters or [])
     rules = command_line_rules(allow or (), deny or (), settings.tools)
-    result = asyncio.run(_called(call, settings, name, values, rules))
+    remote = _of_server(call, name)
+    result = asyncio.run(_called(call, settings, name, remote, parameters or [], rules))
     return _answer(call, result, "json" if json else output)
 
 
@@ -241,8 +267,7 @@ def _parameters(tool: Tool, texts: list[str]) -> dict[str, Any]:
     if not properties or tool.schema.get("additionalProperties") is not False:
         properties = {**{name: {} for name in given}, **properties}
     declared = {
-        key: Input(key, schema if isinstance(schema, dict) else {}, required=key in required)
-        for key, schema in properties.items()
+        key: Input(key, _alone(schema, tool.schema), required=key in required) for key, schema in properties.items()
     }
     try:
         values = resolve_inputs(declared, given)
@@ -252,12 +277,26 @@ def _parameters(tool: Tool, texts: list[str]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key in given}
 
 
+def _alone(schema: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of one parameter so that it can stand without the tool's: with the definitions that it refers to."""
+    if not isinstance(schema, dict):
+        return {}
+    shared = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
+    section, _, name = str(schema.get("$ref", "")).removeprefix("#/").partition("/")
+    named = shared.get(section, {}).get(name)
+    if isinstance(named, dict):
+        schema = {**named, **{key: value for key, value in schema.items() if key != "$ref"}}
+    return {**shared, **schema}
+
+
 async def _called(
-    call: Invocation, settings: Settings, name: str, parameters: dict[str, Any], permissions: Any
+    call: Invocation, settings: Settings, name: str, remote: Tool | None, texts: list[str], permissions: Any
 ) -> ExecutionResult:
+    """The call; tool files are imported for it, so that all of a tool's schema is known."""
     import asyncio
 
     from vrooli_cli.architecture import ExecutionArchitecture
+    from vrooli_cli.cli.console import Console
     from vrooli_cli.cli.session import approver_of
     from vrooli_cli.cli.signals import Signals
     from vrooli_cli.loading.project import load_project
@@ -271,6 +310,8 @@ async def _called(
         environ=call.environ,
     )
     async with architecture:
+        Console(call).problems(architecture.tool_warnings)
+        parameters = _parameters(remote or _found(architecture.tools, name), texts)
         architecture.offer([name])
         context = architecture.context()
         request = TierExecutionRequest(

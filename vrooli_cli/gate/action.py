@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from vrooli_cli.model.run import Effects
+from vrooli_cli.model.values import lean
 
 _HOST = re.compile(r"[a-z0-9_.:-]+")
 # Parameters of the box that are paths although their schema need not say so.
@@ -186,7 +187,7 @@ def pattern_place(pattern: str, folder: str) -> Place:
     return Place(f"{start.real.rstrip('/')}/{rest}", written)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Action:
     """One call that somebody wants to make.
 

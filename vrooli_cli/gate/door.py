@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any, Literal, Protocol
 
@@ -28,6 +28,7 @@ from vrooli_cli.model.events import (
     SafetyVerdict,
 )
 from vrooli_cli.model.run import Effects
+from vrooli_cli.model.values import lean
 
 
 class Judge(Protocol):
@@ -60,7 +61,7 @@ class Guard(Protocol):
         """The verdict."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Question:
     """What a person is asked.
 
@@ -87,7 +88,7 @@ class Question:
     timeout_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Answer:
     """What was answered, and by whom."""
 
@@ -175,7 +176,7 @@ def _settle(future: asyncio.Future[list[str]], value: list[str], error: Exceptio
         future.set_exception(OSError(str(error)))
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Admission:
     """What was looked at when a call was let in; the tool uses these and does not look again.
 

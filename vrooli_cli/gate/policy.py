@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from vrooli_cli.gate.action import Action, Place, ToolTraits
@@ -17,12 +16,13 @@ from vrooli_cli.gate.report import suggested_rule
 from vrooli_cli.gate.rules import CompiledRule, is_address, parse_rule
 from vrooli_cli.model.routine import Permissions
 from vrooli_cli.model.run import Effects
+from vrooli_cli.model.values import lean
 
 Decision = Literal["allow", "ask", "deny"]
 STRICTNESS: dict[str, int] = {"allow": 0, "ask": 1, "deny": 2}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Verdict:
     """What a judge says.
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from vrooli_cli.gate.action import Action, ToolTraits, one_line, text_of
 from vrooli_cli.gate.rules import MAX_RULE
 from vrooli_cli.model.run import Effects
+from vrooli_cli.model.values import lean
 
 _BLANK_ENDS = re.compile(r"\A\s+|\s+\Z")
 _LONG = 120
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class PlannedCall:
     """A call as far as it is known before the run.
 
@@ -32,7 +32,7 @@ class PlannedCall:
     main: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class EffectLine:
     """One effect: who, what, how often it may happen, and the narrowest rule that allows it."""
 
@@ -42,7 +42,7 @@ class EffectLine:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class EffectsReport:
     """The effects of a file in the order of its steps, and the rules that would do for all of them."""
 

@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from vrooli_cli.errors import DefinitionError, Pointer, Problem, did_you_mean
 from vrooli_cli.gate.action import Action, Place, place_of, text_of
 from vrooli_cli.model.routine import Permissions, Rule
+from vrooli_cli.model.values import lean
 
 MAX_RULE = 2_000
 """Characters of a rule; nobody writes a longer one."""
@@ -59,7 +59,7 @@ class Glob:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Literal:
     """A piece between two stars without ``?``."""
 
@@ -73,7 +73,7 @@ class _Literal:
         return text.find(self.text, start, end)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Holes:
     """A piece with ``?`` in it: a pattern of fixed length."""
 
@@ -108,7 +108,7 @@ def _any(pattern: str, text: str) -> bool:
     return globs[0].matches(text) if len(globs) == 1 else any(glob.matches(text) for glob in globs)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class CompiledRule:
     """A rule that can be asked whether it matches.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from vrooli_cli.journal.history import decode
 from vrooli_cli.language.masking import show
 from vrooli_cli.model.store import RunRecord, Store
+from vrooli_cli.model.values import lean
 
 BY: Final = ("run", "routine", "model", "day")
-_RESPONDED: Final = b'"type":"tier3/ai/responded"'
+_RESPONDED: Final = "tier3/ai/responded"
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Cost:
     """One line of the sum.
 
@@ -57,10 +57,13 @@ def costs(store: Store, runs: Iterable[RunRecord], by: str) -> list[Cost]:
 def _add_models(store: Store, wanted: set[str], found: dict[str, Cost]) -> None:
     """The answers in the logs of these runs; lines that are none are not even decoded."""
     seen: set[tuple[str, str]] = set()
-    for run_id, line in store.grep(_RESPONDED):
+    for run_id, line in store.grep(_RESPONDED.encode()):
         if run_id not in wanted:
             continue
-        payload = decode(show(line))["payload"]
+        event = decode(show(line))
+        if event["type"] != _RESPONDED:  # it stands in somebody's text
+            continue
+        payload = event["payload"]
         name = payload["model"]
         cost = found.setdefault(name, Cost(name))
         usage = payload.get("usage") or {}

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from vrooli_cli.journal.history import is_blob, whole
 from vrooli_cli.model.history import RunHistory
 from vrooli_cli.model.store import Store
+from vrooli_cli.model.values import lean
 
 MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Change:
     """One value that is not the same; a side that has none is :data:`MISSING`.
 
@@ -39,7 +40,7 @@ class Change:
         return plain
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class RunDiff:
     """Every difference between two runs.
 

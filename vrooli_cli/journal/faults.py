@@ -11,12 +11,13 @@ from vrooli_cli.model.store import Busy
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _ELSEWHERE = "or pass another --store FILE"
+_DAMAGED = f"is damaged; move it away (a new one is made), restore a copy {_ELSEWHERE}"
 _ADVICE = {
     sqlite3.SQLITE_FULL: f"cannot be written, the disk is full; free some space {_ELSEWHERE}",
     sqlite3.SQLITE_IOERR: f"cannot be read or written (input/output error); check disk and quota {_ELSEWHERE}",
     sqlite3.SQLITE_READONLY: f"cannot be written; make the file and its folder writable {_ELSEWHERE}",
     sqlite3.SQLITE_PERM: f"cannot be written; make the file and its folder writable {_ELSEWHERE}",
-    sqlite3.SQLITE_CORRUPT: f"is damaged; move it away (a new one is made), restore a copy {_ELSEWHERE}",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: f"is not a vrooli store; check the name {_ELSEWHERE}",
 }
 
@@ -29,6 +30,11 @@ def fault(error: sqlite3.Error, place: str) -> Exception:
     if code == sqlite3.SQLITE_CANTOPEN:
         return StoreError(f"the store {place} {_cannot_open(Path(place))}")
     return StoreError(f"the store {place} {_ADVICE.get(code, f'failed: {error}')}")
+
+
+def damaged(place: str) -> StoreError:
+    """For rows that SQLite reads and that are not what was written."""
+    return StoreError(f"the store {place} {_DAMAGED}")
 
 
 def locked(place: str) -> StoreError:

@@ -11,8 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic_core import from_json
-
 from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import show
 from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory, around_of
@@ -25,7 +23,7 @@ from vrooli_cli.model.run import (
     StepResult,
     StepStatus,
 )
-from vrooli_cli.model.store import RunRecord, Store
+from vrooli_cli.model.store import UNREADABLE, RunRecord, Store
 
 RESULT_LIMIT = 64 * 1024
 INTERRUPTED = "INTERRUPTED"
@@ -42,13 +40,22 @@ def events(store: Store, key: int, first: int = 1) -> Iterator[dict[str, Any]]:
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """One line of the log as data."""
+    """One line of the log as data.
+
+    Raises:
+        StoreError: It is none.
+    """
+    from pydantic_core import from_json
+
     try:
         found: dict[str, Any] = from_json(line, cache_strings="keys")
     except ValueError:  # nested more than 200 deep
         from json import loads
 
-        found = loads(line)
+        try:
+            found = loads(line)
+        except ValueError as error:
+            raise StoreError(UNREADABLE) from error
     return found
 
 
@@ -114,7 +121,8 @@ class _Folder:
         self._open: dict[str, Span] = {}
         self._asked: dict[tuple[str, int, int], Any] = {}
         self._reserved: dict[str, int] = {}
-        self._agents: dict[str, str] = {}
+        self._agents: dict[str, str] = {}  # of a task's address, or of the execution of its part
+        self._owners: dict[str, str] = {}  # execution of a child run → the step or task that it is
         self._now = history.began_ns
 
     def apply(self, event: Wire) -> None:
@@ -153,12 +161,17 @@ class _Folder:
             run.inputs = payload.get("inputs", run.inputs)
             run.goal = payload.get("goal", "")
         else:
+            execution = event["execution_id"]
+            if execution in self._agents and owner.endswith("]"):
+                self._agents[owner] = self._agents[execution]  # a part of a task that several agents do
             step = self._begin(owner)
             step.label = step.label or payload.get("routine", "")
+            self._owners[execution] = owner
 
     def _ended(self, event: Wire, payload: Wire) -> None:
         run = self._run
         if event["execution_id"] != run.record.id:
+            self._part_ended(event, payload)
             return
         run.status = event["type"].rpartition("/")[2].rpartition("_")[2]
         run.ended = run.status != "suspended"
@@ -168,10 +181,23 @@ class _Folder:
             where = ", ".join(payload.get("steps") or payload.get("tasks") or ())
             code = payload.get("code", "APPROVAL_REQUIRED")
             run.error = {"code": code, "message": f"the run waits for an answer: {where}", "tier": None, "step": None}
+            for step in [one for one in run.steps.values() if one.status == "suspended"]:
+                around = around_of(step.address)
+                while around in run.steps:  # nothing works any more: it waits for what is inside
+                    run.steps[around].status = "suspended"
+                    around = around_of(around)
         if payload.get("duration_ms") is not None:
             run.active_ns = payload["duration_ms"] * 1_000_000  # of all lives
         else:
             run.active_ns += max(0, self._now - self._life_began)
+
+    def _part_ended(self, event: Wire, payload: Wire) -> None:
+        """The run of one agent's part of a task; the verdict of tier 1 is on the task as a whole."""
+        owner = self._owners.pop(event["execution_id"], "")
+        if owner.startswith("task:") and owner.endswith("]"):
+            step = self._step(owner)
+            step.status, step.ended_ns = event["type"].rpartition("/")[2], self._now
+            step.duration_ms, step.error = payload.get("duration_ms", 0), payload.get("error")
 
     def _resumed(self, event: Wire, payload: Wire) -> None:
         run = self._run
@@ -189,12 +215,12 @@ class _Folder:
             stands = step.status in ("completed", "skipped") or (step.status == "failed" and step.continued)
             if stands and not step.tainted:
                 step.reused = step.status == "completed"
-            elif step.status != "suspended":
+            elif step.status != "suspended" or not step.code:
                 self._again(step)
 
     def _again(self, step: StepHistory) -> None:
         step.status, step.attempts, step.ended_ns, step.duration_ms = "pending", 0, None, 0
-        step.error, step.reason, step.tainted, step.reused = None, "", False, False
+        step.error, step.reason, step.code, step.tainted, step.reused = None, "", "", False, False
 
     def _batch(self, event: Wire, payload: Wire) -> None:
         if event["execution_id"] != self._run.record.id:
@@ -218,7 +244,7 @@ class _Folder:
         step = self._step(_without_turn(address))
         if step.status in ("completed", "failed", "skipped", "cancelled"):
             self._again(step)
-        step.status = "running"
+        step.status, step.code = "running", ""
         if step.began_ns is None:
             step.began_ns = self._now
         around = around_of(step.address)
@@ -267,7 +293,8 @@ class _Folder:
         step.duration_ms = payload.get("duration_ms", 0)
         step.result = payload.get("result")
         step.error = payload.get("error")
-        step.reason = payload.get("reason", "")
+        step.effects = payload.get("effects") or step.effects
+        step.reason, step.code = payload.get("reason", ""), ""
         step.recovered = bool(payload.get("recovered"))
         step.continued = bool(payload.get("continued"))
         step.tainted = bool(payload.get("tainted"))
@@ -338,6 +365,10 @@ class _Folder:
 
     # swarms
 
+    def _decomposed(self, event: Wire, payload: Wire) -> None:
+        for task in payload.get("tasks") or ():
+            self._run.tasks[f"task:{task['id']}"] = tuple(f"task:{one}" for one in task.get("dependencies") or ())
+
     def _assigned(self, event: Wire, payload: Wire) -> None:
         address = f"task:{payload['task_id']}"
         self._agents[address] = payload["agent_id"]
@@ -347,6 +378,7 @@ class _Folder:
         address = f"task:{payload['task_id']}"
         verdict = event["type"].rpartition("/")[2]
         if verdict == "started":
+            self._agents[payload.get("task_execution_id", "")] = payload.get("agent_id", "")
             step = self._begin(address)
             step.attempts = payload.get("attempt", 1)
         else:
@@ -392,6 +424,8 @@ def _table() -> dict[str, _Apply]:
         "tier3/ai/responded": _Folder._ai_responded,
         "tier3/ledger/reserved": _Folder._ledger,
         "tier3/ledger/settled": _Folder._ledger,
+        "tier1/goal/decomposed": _Folder._decomposed,
+        "tier1/plan/revised": _Folder._decomposed,
         "tier1/task/assigned": _Folder._assigned,
         "tier1/task/reassigned": _Folder._assigned,
     }
@@ -422,7 +456,7 @@ def result_of(history: RunHistory, store: Store, known: Iterable[str] = ()) -> E
     return ExecutionResult(
         success=status is ExecutionStatus.COMPLETED,
         status=status,
-        context=ExecutionContext.model_validate(context),
+        context=ExecutionContext.recorded(context),
         result=whole(history.result, store),
         error=ExecutionError(**history.error) if history.error else None,
         resources_used=usage,
@@ -481,4 +515,6 @@ def whole(value: Any, store: Store) -> Any:
         data = store.get_blob(value["$blob"])
     except StoreError:
         return value
+    from pydantic_core import from_json
+
     return from_json(show(data))

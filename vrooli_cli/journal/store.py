@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from vrooli_cli.errors import InputError, StoreError, UnknownRunError
 from vrooli_cli.journal.blobs import Blobs
-from vrooli_cli.journal.faults import fault, locked, os_fault
+from vrooli_cli.journal.faults import damaged, fault, locked, os_fault
 from vrooli_cli.journal.lease import Lease, Leases, open_lock
 from vrooli_cli.journal.rows import lines_of
 from vrooli_cli.journal.schema import VERSION, migrate, place, version_of
@@ -313,26 +313,40 @@ class SqliteStore:
         with self._reading() as database:
             query = "SELECT max(place) FROM log WHERE place BETWEEN ? AND ?"
             at = database.execute(query, (begin, place(key, first))).fetchone()[0] or begin
+        due = None
         while True:
             with self._reading() as database:
-                query = "SELECT place, data FROM log WHERE place>=? AND place<? ORDER BY place LIMIT ?"
+                query = "SELECT place, n, data FROM log WHERE place>=? AND place<? ORDER BY place LIMIT ?"
                 rows = database.execute(query, (at, end, _PAGE)).fetchall()
-            for at, data in rows:
-                yield from lines_of(data, at - begin)[max(0, first - (at - begin)) :]
+            for at, count, data in rows:
+                lines = self._lines(data, at - begin)
+                if len(lines) != count or due not in (None, at):  # numbers have no gaps: a row is broken, or gone
+                    raise damaged(self.place)
+                due = at + count
+                yield from lines[max(0, first - (at - begin)) :]
             if len(rows) < _PAGE:
                 return
             at += 1
 
+    def _lines(self, data: bytes, first: int) -> list[bytes]:
+        try:
+            return lines_of(data, first)
+        except (ValueError, AttributeError) as error:
+            raise damaged(self.place) from error
+
     def grep(self, text: bytes) -> Iterator[tuple[str, bytes]]:
-        """(run id, line) of every line in which the text stands, of all runs, the oldest first."""
-        query = (
-            "SELECT id, data FROM log JOIN runs ON key = place >> 32 WHERE instr(data, ?) AND kind<>? ORDER BY place"
-        )
+        """(run id, line) of every line in which the text stands, of all runs, the oldest first.
+
+        Lines are searched as they are kept: what the lines of a commit share (time, ids) stands in none of them.
+        """
         with self._reading() as database:
-            for run_id, data in database.execute(query, (text, EVENTS_KIND)):
-                for line in data.splitlines(keepends=True):
+            ids = dict(database.execute("SELECT key, id FROM runs WHERE kind<>?", (EVENTS_KIND,)))
+            for at, data in database.execute("SELECT place, data FROM log ORDER BY place"):
+                if text not in data or at >> 32 not in ids:  # SQLite's own instr() takes twice as long
+                    continue
+                for line in self._lines(data, at & 0xFFFFFFFF):
                     if text in line:
-                        yield run_id, line
+                        yield ids[at >> 32], line
 
     # --- leases and commands ------------------------------------------------------------------------------------------
 
@@ -358,16 +372,25 @@ class SqliteStore:
         with self._writing() as database:
             database.execute("INSERT INTO inbox(run, command) VALUES(?, ?)", (key, json.dumps(dict(command))))
 
-    def take(self, run_key: int) -> list[dict[str, Any]]:
-        """The commands left for a run since the last call, oldest first; its owner asks once a second."""
+    def commands(self, run_key: int) -> list[tuple[int, dict[str, Any]]]:
+        """The commands left for a run, oldest first, each with its number; its owner asks once a second.
+
+        They stay until :meth:`forget`: an owner that dies in between has lost nothing.
+        """
         query = "SELECT id, command FROM inbox WHERE run=? ORDER BY id"
         with self._reading() as database:
-            rows = database.execute(query, (run_key,)).fetchall()
-        if not rows:
-            return []
+            return [(number, json.loads(text)) for number, text in database.execute(query, (run_key,))]
+
+    def forget(self, run_key: int, numbers: Sequence[int] | None = None) -> None:
+        """Drop commands that have been obeyed; without numbers all of the run."""
+        with self._reading() as database:
+            if not database.execute("SELECT 1 FROM inbox WHERE run=? LIMIT 1", (run_key,)).fetchone():
+                return
         with self._writing() as database:
-            database.execute("DELETE FROM inbox WHERE run=? AND id<=?", (run_key, rows[-1][0]))
-        return [json.loads(command) for _, command in rows]
+            if numbers is None:
+                database.execute("DELETE FROM inbox WHERE run=?", (run_key,))
+            else:
+                database.executemany("DELETE FROM inbox WHERE run=? AND id=?", [(run_key, one) for one in numbers])
 
     # --- blobs, cache, plans ------------------------------------------------------------------------------------------
 
@@ -470,9 +493,13 @@ class SqliteStore:
                 self._blobs.remove(digest)
 
     def _shrink(self) -> None:
-        """Give the freed pages back to the disk, unless somebody is at work in the file."""
+        """Give the freed pages back to the disk when they are many, unless somebody is at work in the file."""
         try:
-            self._database.execute("VACUUM")
+            free = self._database.execute("PRAGMA freelist_count").fetchone()[0]
+            if free * 4 > self._database.execute("PRAGMA page_count").fetchone()[0]:
+                self._database.execute(
+                    "VACUUM"
+                )  # rewrites what is left; the next runs fill fewer free pages by themselves
         except sqlite3.Error as error:
             told = self._told(error)
             if not isinstance(told, Busy):

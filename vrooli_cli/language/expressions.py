@@ -16,13 +16,13 @@ import warnings
 from collections import ChainMap, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import groupby, takewhile
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from vrooli_cli.errors import ExpressionError, Pointer, Problem
 from vrooli_cli.language.values import OUTPUT, Missing, MissingName, lookup, text_of, too_large, weigh
+from vrooli_cli.model.values import lean
 
 Mode = Literal["value", "expression", "template", "literal"]
 
@@ -46,7 +46,7 @@ _MAX_HOLES = 10_000
 _MAX_TOKENS = 4_000
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Reference:
     """One use of a name.
 
@@ -340,7 +340,7 @@ def _compiled(text: str, dashed: tuple[str, ...]) -> Value:
     return compile_value(text, mode="expression", dashed=dashed)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class BoundExpression:
     """What ``assert.that`` and ``table.where`` receive; plain data, so it may cross to another process.
 

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from vrooli_cli.errors import DefinitionError, Problem, did_you_mean
+from vrooli_cli.language.values import describe
 
 _MAX_VIOLATIONS = 100
 _MAX_PATTERN = 1_000  # letters
@@ -101,19 +102,8 @@ _KIND = {
 
 
 def _kind(value: Any) -> str:
-    """The JSON type of a value, in words."""
-    match value:
-        case None | True | False:
-            return {None: "null", True: "true", False: "false"}[value]
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list() | tuple():
-            return "a list"
-        case Mapping():
-            return "a map"
-    return f"a {type(value).__name__}"
+    """The JSON type of a value, in words; of a boolean, which one."""
+    return str(value).lower() if isinstance(value, bool) else describe(value)
 
 
 def _short(value: Any) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from posixpath import basename
 from shlex import quote
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from vrooli_cli.errors import ExpressionError, Pointer, Problem
 from vrooli_cli.language.expressions import Expression, Reference, compile_value
 from vrooli_cli.language.values import text_of
+from vrooli_cli.model.values import lean
 
 MAX_STRING = 131_072  # bytes of one string of argv or the environment, its NUL included (Linux, MAX_ARG_STRLEN)
 MAX_STRINGS = 1_500_000  # bytes of all of them; the kernel takes a quarter of the stack limit, mostly 2 MiB
@@ -58,7 +59,7 @@ def told(value: Any) -> Any:
     return value.told if type(value) is RenderedScript else value
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Slot:
     """One hole: its expression, and how the script refers to it."""
 
@@ -66,7 +67,7 @@ class _Slot:
     reference: str
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ShellCommand:
     """A string command, read once.
 
@@ -196,7 +197,7 @@ _RESERVED = frozenset(["if", "then", "else", "elif", "do", "while", "until", "!"
 _CLOSERS = frozenset(["fi", "done", "}"])
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Piece:
     """One word of a command: its text without quotes, holes as NUL."""
 
@@ -205,7 +206,7 @@ class _Piece:
     quoted: bool = False
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Heredoc:
     delimiter: str
     quoted: bool

@@ -6,12 +6,14 @@ of the bundle; calls that go in a circle or too deep, and parameters that a chil
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+import re
 import sys
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,18 +27,26 @@ from vrooli_cli.loading.files import (
     is_bare,
     kind_of_path,
     like,
+    main_file,
     read_content,
     read_regular,
     shown,
 )
-from vrooli_cli.loading.project import NO_PROJECT, Project, load_project, project_of_text
+from vrooli_cli.loading.home import NO_PROJECT, Project
+from vrooli_cli.loading.limits import Limits
+from vrooli_cli.loading.loaded import LoadedBundle, refusal, steps_of
+from vrooli_cli.loading.project import load_project, project_of_text
 from vrooli_cli.loading.routine import build_routine, findings_of, kind_of, placed, read_routine
 from vrooli_cli.loading.shapes import Findings, has_expression, shorten
+from vrooli_cli.loading.source import SourceMap
 from vrooli_cli.loading.swarm import TASK_INPUTS, read_swarm
-from vrooli_cli.loading.text import Document, Limits, SourceMap, read_text
-from vrooli_cli.model.routine import Bundle, ChildRoutine, EventAgent, Group, Input, Prompt, Routine, Step, ToolCall
+from vrooli_cli.loading.text import Document, read_text
+from vrooli_cli.model.routine import Bundle, ChildRoutine, EventAgent, Input, Prompt, Routine, ToolCall
 from vrooli_cli.model.run import WorkflowDefinition
 from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
+from vrooli_cli.model.values import lean
+
+__all__ = ["STDIN", "LoadedBundle", "bundle_of_workflow", "load_bundle", "load_stored", "refusal", "steps_of"]
 
 DEEPEST_CALL = 16
 """Child runs inside each other (spec routine.md, ``routine``)."""
@@ -44,54 +54,7 @@ MOST_FILES = 1000
 # Tools that higher floors lay over the registry while a swarm or a routine runs; a model may be given them.
 _OVERLAID = ("knowledge_search", "blackboard_")
 STDIN = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedBundle:
-    """What was loaded, and how to speak about it.
-
-    Attributes:
-        bundle: A routine's or a swarm's closed world.
-        sources: Key → where everything stands in that file.
-        problems: What was found, placed; only warnings unless it was asked for with ``raises=False``.
-        project: The project that it was read in.
-    """
-
-    bundle: Bundle | SwarmBundle
-    sources: Mapping[str, SourceMap]
-    problems: tuple[Problem, ...]
-    project: Project
-
-    @property
-    def sound(self) -> bool:
-        """True when nothing but warnings was found, so that it may be run."""
-        return all(problem.warning for problem in self.problems)
-
-    @property
-    def warnings(self) -> tuple[Problem, ...]:
-        """What is worth saying but stops nothing."""
-        return tuple(problem for problem in self.problems if problem.warning)
-
-    @property
-    def main(self) -> str:
-        """The key of the file that was asked for."""
-        return self.bundle.main if isinstance(self.bundle, Bundle) else self.bundle.swarm.key
-
-    @property
-    def definition(self) -> Routine | SwarmDefinition:
-        """The routine or swarm that was asked for."""
-        return self.bundle.routine if isinstance(self.bundle, Bundle) else self.bundle.swarm
-
-    def place(self, problems: Iterable[Problem], key: str = "") -> list[Problem]:
-        """Problems that other floors found, with their lines.
-
-        The file is the one whose key a problem's ``file`` is, else that of ``key``, else the main one.
-        """
-        placed = []
-        for problem in problems:
-            source = None if problem.line else self.sources.get(problem.file or key or self.main)
-            placed.append(source.place(replace(problem, file="")) if source is not None else problem)
-        return placed
+_XML_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z][\w.-]{0,40})["']""")
 
 
 def load_bundle(
@@ -126,7 +89,7 @@ def load_bundle(
         main = world.read_main(reference, stdin)
         world.read_rest()
         world.check()
-    loaded = world.loaded(main)
+    loaded = replace(world.loaded(main), asked="" if reference == STDIN else reference)
     if raises and not loaded.sound:
         raise refusal(loaded.problems)
     return loaded
@@ -159,20 +122,13 @@ def _stored_project(stored: Mapping[str, Any]) -> Project:
     return project_of_text(stored.get("text") or "", root, Path(file) if file else None)
 
 
-def refusal(problems: Iterable[Problem]) -> DefinitionError:
-    """The error that these problems are; its code is theirs when they all have the same one."""
-    wrong = [problem for problem in problems if not problem.warning]
-    codes = {problem.code for problem in wrong}
-    return DefinitionError(wrong, code=codes.pop() if len(codes) == 1 else None)
-
-
 def _folder_of(reference: str) -> Path:
     if reference == STDIN or is_bare(reference) or "\0" in reference:
         return Path()
     return Path(reference).parent
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _File:
     """A file of the bundle while it is being made."""
 
@@ -220,13 +176,10 @@ class _World:
         return file.key
 
     def _main_file(self, reference: str) -> _File:
-        kind = kind_of_path(reference)
-        if kind == "file" or (kind == "folder" and not is_bare(reference)):
-            return self._file(Path(reference), reference)
-        found = find_routine(reference, Path(), self._project.routines)
+        found = main_file(reference, self._project.routines)
         if found is not None:
-            return self._file(found, shown(found))
-        if kind == "folder":
+            return self._file(found, reference if found == Path(reference) else shown(found))
+        if kind_of_path(reference) == "folder":
             message, hint = "this is a folder; a file was expected", ""
         else:
             hint = like(reference, Path(), self._project.routines)
@@ -316,7 +269,7 @@ class _World:
             content = read_content(path, name, self._limits)
             key = str(path.resolve())
             if path.suffix.lower() == ".xml":
-                self._texts[key] = content.decode("utf-8", "replace")
+                self._texts[key] = xml_text(content, name)
                 data = None
             else:
                 document = read_text(content, name, self._limits)
@@ -496,6 +449,28 @@ class _StoredWorld(_World):
         return replace(loaded, bundle=replace(loaded.bundle, digest=self._digest, origin=origin))
 
 
+def xml_text(content: bytes, name: str) -> str:
+    """The text of an XML file, by its byte order mark, else by its own declaration, else as UTF-8.
+
+    Raises:
+        DefinitionError: It is no text in that encoding.
+    """
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    declared = _XML_ENCODING.match(content)
+    encoding = "utf-16" if marked else declared[1].decode() if declared else "utf-8"
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
+    except LookupError:
+        raise DefinitionError(
+            [Problem((), f"the encoding {encoding!r} is not known", file=name, line=1, column=1)]
+        ) from None
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+        problem = Problem((), f"this is no text in {encoding}", file=name, line=line, column=column)
+        raise DefinitionError([problem]) from None
+
+
 def _drain(stdin: BinaryIO | bytes, limits: Limits) -> bytes:
     if isinstance(stdin, bytes):
         return stdin
@@ -503,19 +478,6 @@ def _drain(stdin: BinaryIO | bytes, limits: Limits) -> bytes:
         return stdin.read(limits.file_bytes + 1)
     except (OSError, ValueError):
         raise DefinitionError([Problem((), "stdin cannot be read", file="<stdin>")]) from None
-
-
-def steps_of(made: Routine | SwarmDefinition | None) -> Iterator[Step]:
-    """Every step of a file: those in groups and handlers too."""
-    if made is None:
-        return
-    pending: list[tuple[Step, ...]] = [made.steps] if isinstance(made, Routine) else []
-    pending += made.handlers.values()
-    while pending:
-        for step in pending.pop():
-            yield step
-            if isinstance(step.action, Group):
-                pending.append(step.action.steps)
 
 
 def _calls(made: Routine | SwarmDefinition | None) -> Iterator[tuple[ChildRoutine, Pointer]]:

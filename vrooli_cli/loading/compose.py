@@ -18,7 +18,6 @@ import gc
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import yaml
@@ -28,8 +27,10 @@ from yaml.reader import Reader
 from yaml.scanner import Scanner, ScannerError
 
 from vrooli_cli.errors import Problem, did_you_mean
+from vrooli_cli.loading.limits import Limits
 from vrooli_cli.loading.scalars import PLAINLY_TEXT, Doubtful, Scalar, resolve
 from vrooli_cli.loading.source import OPEN, Places, SourceMap, shown
+from vrooli_cli.model.values import lean
 
 # Any, because the stubs let a mark be None, which no parser makes.
 _Alias: Final[Any] = events.AliasEvent
@@ -46,33 +47,11 @@ _BLANK: Final = re.compile(r"(?:[ \t\n\x85\u2028\u2029]++|#[^\n\x85\u2028\u2029]
 _DIRECTIVE: Final = re.compile(r"%YAML[ \t]+1\.[12][ \t]*+(?:#[^\n]*+)?(?=\n)")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a file may ask of the reader. Within the defaults the worst file stays under 5 s and 500 MB.
-
-    Attributes:
-        file_bytes: Bytes of the file.
-        depth: Collections inside each other, aliases expanded. Routines written by people stay under 20, and recursive
-            readers (JSON Schema takes about a dozen Python frames a level) inside Python's 1,000 frames.
-        nodes: Values, aliases expanded; keys are not counted. A step has about eight.
-        anchors: Values that aliases may name.
-        characters: Characters that aliases may add to the text.
-        problems: Problems of the text that are collected before the reading stops.
-    """
-
-    file_bytes: int = 16 * 1024 * 1024
-    depth: int = 64
-    nodes: int = 1_000_000
-    anchors: int = 10_000
-    characters: int = 16 * 1024 * 1024
-    problems: int = 100
-
-
 class Stop(Exception):
     """Reading cannot go on; what is wrong stands among the problems."""
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Anchor:
     """A value that aliases may name.
 

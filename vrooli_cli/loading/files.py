@@ -5,20 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vrooli_cli.errors import DefinitionError, Problem
-from vrooli_cli.loading.text import Document, Limits, read_text
+from vrooli_cli.loading.limits import Limits
+from vrooli_cli.model.values import lean
+
+if TYPE_CHECKING:
+    from vrooli_cli.loading.text import Document
 
 SUFFIXES = (".yaml", ".yml")
 _MOST_ENTRIES = 2000  # of a folder that is searched for a name like the one that was not found
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class FileRead:
     """A file with its exact bytes, which the bundle's digest is made of."""
 
@@ -40,6 +42,8 @@ def read_regular(path: Path, name: str, limits: Limits) -> FileRead:
     Raises:
         DefinitionError: It is not there, no regular file, not readable, too large, or not YAML.
     """
+    from vrooli_cli.loading.text import read_text
+
     content = read_content(path, name, limits)
     return FileRead(content, read_text(content, name, limits))
 
@@ -111,6 +115,14 @@ def find_routine(reference: str, folder: Path, routines: Path | None) -> Path | 
     return next((path for path in named if _is_there(path)), None)
 
 
+def main_file(reference: str, routines: Path | None) -> Path | None:
+    """The file that a command names: that path, or the routine of that name; a folder is told when it is read."""
+    kind = kind_of_path(reference)
+    if kind == "file" or (kind == "folder" and not is_bare(reference)):
+        return Path(reference)
+    return find_routine(reference, Path(), routines)
+
+
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
@@ -126,6 +138,8 @@ def like(reference: str, folder: Path, routines: Path | None) -> str:
     if routines is not None and not parent:
         names = _yaml_files(routines)
         known |= {name: name for name in ([Path(name).stem for name in names] if is_bare(reference) else names)}
+    from difflib import get_close_matches
+
     near = get_close_matches(path.name[:200], known, n=1, cutoff=0.6)
     return f"did you mean {known[near[0]]!r}?" if near else ""
 

@@ -8,10 +8,10 @@ has) is checked in ``routine`` and ``swarm``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from vrooli_cli.errors import Pointer
+from vrooli_cli.loading.settings import SCHEDULER
 from vrooli_cli.loading.shapes import (
     Definitions,
     Duration,
@@ -29,9 +29,11 @@ from vrooli_cli.loading.shapes import (
     Text,
     Value,
     Word,
+    one_of,
     refuse,
     same,
 )
+from vrooli_cli.model.values import lean
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 ID_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -65,7 +67,7 @@ IDS = ListOf(ID, "a list of step ids", unique=True)
 POSITIVE = Number(1, whole=True)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Nothing:
     """``null``: said on purpose."""
 
@@ -83,7 +85,7 @@ class Nothing:
         return {"type": "null"}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class EnvironmentText:
     """The value of an environment variable: text; numbers and truth values are taken as they print."""
 
@@ -103,10 +105,10 @@ class EnvironmentText:
 
     def schema(self, definitions: Definitions) -> JsonSchema:
         """See :class:`Shape`."""
-        return {"type": ["string", "number", "boolean", "null"]}
+        return {"anyOf": [{"type": kind} for kind in ("string", "number", "boolean", "null")]}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Steps:
     """A list of steps, as it is: ``routine`` reads the steps themselves, they need each other."""
 
@@ -130,7 +132,7 @@ class Steps:
         return {"type": "array", "minItems": 1, "items": STEP.schema(definitions)}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Described:
     """Read as any map, described in detail: another floor checks what is inside."""
 
@@ -317,7 +319,14 @@ EXECUTOR = Either(
             Form(
                 "an executor",
                 "Where the tools of steps run.",
-                {"dask": Key(STATIC, "A Dask scheduler's address, or `local`.", required=True)},
+                {
+                    "dask": Key(
+                        Text("an address such as tcp://scheduler:8786, or local", SCHEDULER, static=True),
+                        "A Dask scheduler's address, or `local` for a cluster on this machine that ends with the run.",
+                        required=True,
+                        examples=("tcp://scheduler:8786", "local"),
+                    )
+                },
             ),
             same,
         ),
@@ -344,7 +353,7 @@ EVENT_AGENT = Form(
         "system": Key(PROSE, "The model's persona."),
         "model": Key(MODEL_NAMES, "Which model."),
         "barrier": Key(Flag(), "True on safety/pre_action: the action waits for its verdict.", default=False),
-        "max_runs": Key(POSITIVE, "How often it acts at most.", default=10),
+        "max_runs": Key(POSITIVE, "How often it acts at most; a barrier always does.", default=10),
         "timeout": Key(Duration(), "How long it may take."),
     },
     one_of=("routine", "tool", "prompt"),
@@ -567,7 +576,7 @@ STEP = Form(
             examples=({"gpu": 1},),
         ),
     },
-    extra={"oneOf": [{"required": [action]} for action in ACTIONS]},
+    extra={"oneOf": one_of(ACTIONS)},
     expected="a map with an `id` and an action",
 )
 

@@ -9,8 +9,7 @@ from typing import Any
 from vrooli_cli.errors import DefinitionError, InputError, Problem, did_you_mean
 from vrooli_cli.language.schema import coerce_text, compile_schema
 from vrooli_cli.loading.files import read_content, read_regular
-from vrooli_cli.loading.shapes import found
-from vrooli_cli.loading.text import Limits, read_text
+from vrooli_cli.loading.limits import Limits
 from vrooli_cli.model.routine import Input
 
 _LIMITS = Limits()
@@ -122,6 +121,9 @@ def read_values(source: str, *, read_stdin: Callable[[], str] | None = None) -> 
     Raises:
         InputError: It cannot be read, or holds no map.
     """
+    from vrooli_cli.loading.shapes import found
+    from vrooli_cli.loading.text import read_text
+
     try:
         if source == "-" and read_stdin is not None:
             document = read_text(read_stdin(), "<stdin>")

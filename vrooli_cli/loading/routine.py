@@ -8,15 +8,16 @@ plan compiles them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Literal, cast
 
 from vrooli_cli.errors import ERROR_CODES, DefinitionError, Pointer, Problem
 from vrooli_cli.language.schema import check_schema, compile_schema
 from vrooli_cli.loading import forms
+from vrooli_cli.loading.home import Base
 from vrooli_cli.loading.shapes import Findings, any_of, found, label, shorten
-from vrooli_cli.loading.text import SourceMap
+from vrooli_cli.loading.source import SourceMap
 from vrooli_cli.model.routine import (
     HANDLERS,
     PRIORITIES,
@@ -64,23 +65,6 @@ _ONLY_FOR: dict[str, tuple[str, ...]] = {
 }
 _NO_DEFAULTS = Defaults()
 _FAIL = OnError()
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What a project says for every file in it; each part gives way to the file's own (spec cli.md, "Settings").
-
-    ``policy`` only ever narrows; ``permissions`` are not here because they stay a level of their own.
-    """
-
-    defaults: Defaults = field(default_factory=Defaults)
-    limits: Limits = field(default_factory=Limits)
-    env: Mapping[str, str | None] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    policy: Mapping[str, str] = field(default_factory=dict)
-    models: Mapping[str, Any] = field(default_factory=dict)
-    mcp_servers: Mapping[str, Any] = field(default_factory=dict)
-    executor: Mapping[str, Any] = field(default_factory=dict)
 
 
 _NO_BASE = Base()

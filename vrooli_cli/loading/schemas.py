@@ -6,15 +6,17 @@ from typing import Any, Literal
 
 from vrooli_cli.loading import forms
 from vrooli_cli.loading.shapes import Definitions, Form
+from vrooli_cli.loading.tools import COMMAND_TOOL
 
-FileKind = Literal["routine", "swarm", "test", "project", "events"]
-KINDS: tuple[FileKind, ...] = ("routine", "swarm", "test", "project", "events")
+FileKind = Literal["routine", "swarm", "test", "project", "tool", "events"]
+KINDS: tuple[FileKind, ...] = ("routine", "swarm", "test", "project", "tool", "events")
 
 _FORMS: dict[str, tuple[str, Form]] = {
     "routine": ("vrooli routine", forms.ROUTINE),
     "swarm": ("vrooli swarm", forms.SWARM),
     "test": ("vrooli test", forms.TEST),
     "project": ("vrooli project", forms.PROJECT),
+    "tool": ("vrooli command tool", COMMAND_TOOL),
 }
 
 

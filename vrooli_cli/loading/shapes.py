@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from vrooli_cli.errors import Pointer, Problem, did_you_mean
 from vrooli_cli.loading.durations import EXAMPLE, PATTERN, parse_duration
+from vrooli_cli.model.values import lean
 
 JsonSchema = dict[str, Any]
 Definitions = dict[str, JsonSchema]
@@ -151,7 +152,7 @@ def refuse(shape: Shape, raw: object, at: Pointer, findings: Findings, hint: str
     findings.add(at, f"`{label(at)}` must be {shape.expected}, not {found(raw)}", hint)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Text:
     """A string.
 
@@ -200,7 +201,7 @@ class Text:
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Word:
     """One of a few words.
 
@@ -237,7 +238,7 @@ def any_of(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Flag:
     """True or false; YAML 1.2 knows no other words for it."""
 
@@ -258,7 +259,7 @@ class Flag:
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Number:
     """A finite number within bounds, both included.
 
@@ -317,7 +318,7 @@ class Number:
         return {"anyOf": [made, {"type": "string", "pattern": "^[0-9]{1,30}$"}]} if self.text else made
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Duration:
     """A duration; read as milliseconds.
 
@@ -359,7 +360,7 @@ class Duration:
         return {"anyOf": [text, number, *dynamic], "examples": ["30s", "1h30m"]}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Value:
     """Any value; ``{{ }}`` in its texts is rendered when its step runs."""
 
@@ -378,7 +379,7 @@ class Value:
         return {}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Expr:
     """An expression, with or without its braces; what is not text stands for itself.
 
@@ -405,12 +406,11 @@ class Expr:
 
     def schema(self, definitions: Definitions) -> JsonSchema:
         """See :class:`Shape`."""
-        if self.condition:
-            return {"type": ["string", "boolean", "null"], "pattern": r"\S"}
-        return {"not": {"type": "null"}, "pattern": r"\S"}
+        kinds = ("boolean", "null") if self.condition else ("number", "boolean", "array", "object")
+        return {"anyOf": [{"type": "string", "pattern": r"\S"}, *({"type": kind} for kind in kinds)]}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ListOf:
     """A list of values of one shape; read as a tuple."""
 
@@ -456,7 +456,7 @@ def _no_twins(values: tuple[Any, ...], at: Pointer, findings: Findings) -> None:
             seen.add(value)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class MapOf:
     """A map from free names to values of one shape.
 
@@ -496,7 +496,7 @@ class MapOf:
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Either:
     """A short form or a long one; the kind of the value decides which.
 
@@ -536,7 +536,7 @@ def same(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Key:
     """One key of a :class:`Form`.
 
@@ -563,7 +563,7 @@ class Key:
         return made
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Form:
     """A map with known keys.
 
@@ -661,7 +661,7 @@ class Form:
             properties[name] = key.schema(definitions)
             if key.alias:
                 properties[key.alias] = {**properties[name], "description": f"The same as `{name}`."}
-                conflicts.append({"not": {"required": [name, key.alias]}})
+                conflicts.append({"not": {"properties": {name: True, key.alias: True}, "required": [name, key.alias]}})
         made: JsonSchema = {
             "type": "object",
             "description": self.about,
@@ -671,7 +671,12 @@ class Form:
         if self._required:
             made["required"] = list(self._required)
         if self.one_of:
-            made["oneOf"] = [{"required": [name]} for name in self.one_of]
+            made["oneOf"] = one_of(self.one_of)
         if conflicts:
             made["allOf"] = conflicts
         return {**made, **self.extra}
+
+
+def one_of(names: Iterable[str]) -> list[JsonSchema]:
+    """Exactly one of these keys; each branch says that its key exists, as strict validators want."""
+    return [{"properties": {name: True}, "required": [name]} for name in names]

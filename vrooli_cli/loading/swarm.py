@@ -8,8 +8,8 @@ from typing import Any
 
 from vrooli_cli.errors import Pointer, Problem
 from vrooli_cli.loading import forms
+from vrooli_cli.loading.home import Base
 from vrooli_cli.loading.routine import (
-    Base,
     Made,
     Resolve,
     StepReader,

@@ -14,16 +14,17 @@ Encodings: UTF-8, and UTF-16 and UTF-32 with a byte order mark. Which scalar is 
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import yaml
 
 from vrooli_cli.errors import DefinitionError, Problem
-from vrooli_cli.loading.compose import Composer, Limits, Stop, collector_paused
+from vrooli_cli.loading.compose import Composer, Stop, collector_paused
+from vrooli_cli.loading.limits import Limits
 from vrooli_cli.loading.source import Places, SourceMap, visible
 from vrooli_cli.loading.syntax import explain, unprintable
+from vrooli_cli.model.values import lean
 
 __all__ = ["Document", "Limits", "SourceMap", "read_file", "read_stream", "read_text"]
 
@@ -39,7 +40,7 @@ _MARKS: Final = (
 _LEAKS: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Document:
     """One file as it was read.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,6 +27,7 @@ from vrooli_cli.loading.routine import findings_of, is_schema, placed
 from vrooli_cli.loading.shapes import Duration, Findings, Form, Key, ListOf, Text, Word
 from vrooli_cli.loading.text import Limits, SourceMap, read_text
 from vrooli_cli.model.run import Effects
+from vrooli_cli.model.values import lean
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 """What a tool may be called; a dot separates an MCP server from its tools."""
@@ -56,7 +57,7 @@ COMMAND_TOOL = Form(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class CommandDefinition:
     """What the file of a command tool says.
 

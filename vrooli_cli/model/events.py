@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from vrooli_cli.errors import Tier
-from vrooli_cli.model.values import lean
+from vrooli_cli.model.values import defer_init, lean
 
 VERSION = 1
 E = TypeVar("E", bound="Event")
@@ -29,8 +29,9 @@ def fact(type_: str, *, volatile: bool = False) -> Callable[[type[E]], type[E]]:
     """Makes a class of :class:`Event` one kind of fact; the tier is the type's first segment."""
 
     def make(cls: type[E]) -> type[E]:
-        # One generated method instead of four a class: sixty classes are made at every start.
-        made = dataclass(slots=True, kw_only=True, repr=False, eq=False)(cls)
+        # No generated method instead of four a class: sixty classes are made at every start, five are used.
+        made = dataclass(slots=True, kw_only=True, init=False, repr=False, eq=False)(cls)
+        defer_init(made)
         made.type = type_
         tier = type_.split("/", 1)[0]
         made.tier = tier if tier in ("tier1", "tier2", "tier3") else None  # type: ignore[assignment]
@@ -376,7 +377,10 @@ class ToolReturned(Event):
 
 @fact("tier3/ai/requested")
 class AIRequested(Event):
-    """A request to a model is about to be sent; ``turn`` counts from 1."""
+    """A request to a model is about to be sent; ``turn`` counts from 1.
+
+    ``asked_model`` is what the endpoint (``host:port``) calls the model, when that is another name.
+    """
 
     step_id: str
     attempt: int
@@ -384,6 +388,8 @@ class AIRequested(Event):
     turn: int = 1
     messages: Any = None
     tools: tuple[str, ...] | None = None
+    asked_model: str | None = None
+    endpoint: str | None = None
 
 
 @fact("tier3/ai/delta", volatile=True)
@@ -397,7 +403,10 @@ class AIDelta(Event):
 
 @fact("tier3/ai/responded")
 class AIResponded(Event):
-    """A model answered. ``request_hash`` and ``nth`` name the exchange for replay after a crash."""
+    """A model answered. ``request_hash`` and ``nth`` name the exchange for replay after a crash.
+
+    ``answered_model`` is the model that the endpoint says it was, when that is another name.
+    """
 
     step_id: str
     attempt: int
@@ -412,6 +421,7 @@ class AIResponded(Event):
     request_hash: str | None = None
     nth: int | None = None
     reply: Any = None
+    answered_model: str | None = None
 
 
 @fact("tier3/ai/throttled")
@@ -778,7 +788,7 @@ def fact_of(wire: Mapping[str, Any]) -> Event | None:
     return kind(execution_id=wire["execution_id"], **payload)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class EventMetadata:
     """Who asked, and what it belongs to."""
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from vrooli_cli.model.store import RunRecord
+from vrooli_cli.model.values import lean
 
 TERMINAL = frozenset({"completed", "failed", "skipped", "cancelled"})
 _NOT_TOP = re.compile(r"[\[#/]")
 _HANDLER = re.compile(r"handlers\.(?:success|failure|finally)/")
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Span:
     """One attempt: from its start to its end; ``ended_ns`` is None while it runs or when its process died."""
 
@@ -30,7 +31,7 @@ class Span:
     life: int = 0
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class ModelCall:
     """One answered request to a model.
 
@@ -52,7 +53,7 @@ class ModelCall:
     finish_reason: str | None = None
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class StepHistory:
     """One step at one place of the run.
 
@@ -94,7 +95,7 @@ class StepHistory:
         return _NOT_TOP.search(self.address, handler.end() if handler else 0) is None
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class RunHistory:
     """A whole run, in all its lives.
 
@@ -102,6 +103,7 @@ class RunHistory:
         key: Its key in the store.
         steps: Address → step, in the order in which they were first heard of.
         active_ns: How long it was at work, over all lives.
+        tasks: Of a swarm, task address → addresses of the tasks it waits for, as last decomposed.
         asked: Address → prompt of every approval that nobody has answered.
         calls: Answered requests to models.
         path: What decided which steps ran: ``(address, status)`` in order of their ends.
@@ -127,6 +129,7 @@ class RunHistory:
     ended: bool = False
     interrupted: bool = False
     steps: dict[str, StepHistory] = field(default_factory=dict)
+    tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     calls: list[ModelCall] = field(default_factory=list)
     path: list[tuple[str, str]] = field(default_factory=list)

@@ -11,8 +11,10 @@ Moise form allows free text there; ``tier1.moise.norms.seconds`` reads them. Map
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from vrooli_cli.model.values import lean
 
 Scope = Literal["intra-group", "inter-group"]
 PlanOperator = Literal["sequence", "choice", "parallel"]
@@ -25,7 +27,7 @@ ROOT_ROLE = "soc"
 """The root of every role hierarchy; it needs no definition and nobody plays it."""
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Cardinality:
     """How many: at least ``min``, at most ``max`` (None: any number)."""
 
@@ -44,7 +46,7 @@ class Cardinality:
 ANY_NUMBER = Cardinality()
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Role:
     """A role and what it inherits from.
 
@@ -61,7 +63,7 @@ class Role:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Link:
     """Players of ``source`` have a link (authority, communication or acquaintance) to players of ``target``."""
 
@@ -73,7 +75,7 @@ class Link:
     bidirectional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Compatibility:
     """Who plays ``source`` may also play ``target``: in the same group (intra) or in two different groups (inter)."""
 
@@ -84,7 +86,7 @@ class Compatibility:
     bidirectional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class FormationCardinality:
     """A bound on a role or a subgroup that a group states besides its own lists: it counts over all its subgroups."""
 
@@ -93,7 +95,7 @@ class FormationCardinality:
     cardinality: Cardinality
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class GroupSpec:
     """A kind of group.
 
@@ -113,7 +115,7 @@ class GroupSpec:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class StructuralSpec:
     """Roles, groups, and the links and compatibilities that hold in every group of the organisation."""
 
@@ -125,7 +127,7 @@ class StructuralSpec:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Plan:
     """How a goal decomposes: its sub-goals in order, and whether all (in order or not) or one of them is needed."""
 
@@ -135,7 +137,7 @@ class Plan:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Goal:
     """A goal of a scheme.
 
@@ -158,7 +160,7 @@ class Goal:
     plan: Plan | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Mission:
     """A set of goals that an agent commits to as a whole."""
 
@@ -169,7 +171,7 @@ class Mission:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ReportGoal:
     """One goal of a report; ``goal`` names a goal of the scheme that stands outside its tree."""
 
@@ -178,7 +180,7 @@ class ReportGoal:
     when: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Report:
     """What is told when a notification policy fires; ``arguments`` maps a name to its arity."""
 
@@ -187,7 +189,7 @@ class Report:
     arguments: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class NotificationPolicy:
     """Exceptions and accountability of a goal (Moise 1.1): who reports what, and when."""
 
@@ -199,7 +201,7 @@ class NotificationPolicy:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Scheme:
     """A goal tree and its missions.
 
@@ -216,7 +218,7 @@ class Scheme:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class FunctionalSpec:
     """The schemes by id."""
 
@@ -224,7 +226,7 @@ class FunctionalSpec:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Norm:
     """What a role must, may or must not do.
 
@@ -243,7 +245,7 @@ class Norm:
     ttf: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class NormativeSpec:
     """The norms; ``npl`` is the text of free normative programs, kept but not interpreted."""
 
@@ -252,7 +254,7 @@ class NormativeSpec:
     properties: Properties = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class OrganisationSpec:
     """A whole organisation.
 

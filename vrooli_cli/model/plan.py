@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from vrooli_cli.model.values import lean
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class PlannedStep:
     """A step as the view and the plan print it.
 
@@ -29,7 +31,7 @@ class PlannedStep:
     duration_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class PlanSummary:
     """The batches of one graph; the graphs inside (groups, child routines, handlers) by the path of their step.
 

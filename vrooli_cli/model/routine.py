@@ -253,8 +253,8 @@ HANDLERS = ("success", "failure", "finally")
 
 
 @lean(kw_only=True)
-class Routine:
-    """A whole routine.
+class Definition:
+    """What a routine and a swarm have in common: all around the work itself.
 
     Attributes:
         path: The file's name as the user gave it, or ``-``.
@@ -270,7 +270,6 @@ class Routine:
     """
 
     name: str
-    steps: tuple[Step, ...]
     path: str = ""
     key: str = ""
     description: str = ""
@@ -287,6 +286,13 @@ class Routine:
     outputs: Mapping[str, Any] | None = None
     events: tuple[EventAgent, ...] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@lean(kw_only=True)
+class Routine(Definition):
+    """A whole routine."""
+
+    steps: tuple[Step, ...]
 
 
 @lean()

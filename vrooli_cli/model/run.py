@@ -7,13 +7,14 @@ Times end in ``_ms``; credits are integers, strings on the wire (one credit is a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
 from vrooli_cli.errors import Tier, VrooliError
+from vrooli_cli.model.values import lean
 
 Priority = Literal["low", "medium", "high"]
 Effects = Literal["none", "idempotent", "once"]
@@ -55,22 +56,43 @@ class ExecutionStrategy(StrEnum):
     DETERMINISTIC = "deterministic"
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+def _whole(name: str, value: object, least: int) -> None:
+    """Raises ValueError for what is not a whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}: expected a whole number, at least {least}, not {value!r}")
 
 
-class ExecutionContext(_Value):
+def _limit(name: str, value: object) -> None:
+    """The same for a bound that may be missing, and is never 0."""
+    if value is not None:
+        _whole(name, value, 1)
+
+
+@lean(kw_only=True)
+class ExecutionContext:
     """Who runs what, and since when; the same on every tier."""
 
     execution_id: str
     swarm_id: str | None = None
     user_id: str = ""
-    timestamp: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
     correlation_id: str = ""
     parent_execution_id: str | None = None
 
+    def record(self) -> dict[str, Any]:
+        """The plain form in which the history keeps it."""
+        return {**asdict(self), "timestamp": self.timestamp.isoformat().replace("+00:00", "Z")}
 
-class ResourceAllocation(_Value):
+    @classmethod
+    def recorded(cls, plain: Mapping[str, Any]) -> ExecutionContext:
+        """The context that :meth:`record` wrote."""
+        stamp = plain.get("timestamp")
+        moment = {"timestamp": datetime.fromisoformat(stamp)} if isinstance(stamp, str) else {}
+        return cls(**{**plain, **moment})
+
+
+@lean(kw_only=True)
+class ResourceAllocation:
     """Ceilings, never holds: what a request may use at the most.
 
     Attributes:
@@ -81,21 +103,23 @@ class ResourceAllocation(_Value):
     """
 
     max_credits: str = "1000000"
-    max_duration_ms: int | None = Field(default=None, gt=0)
-    max_memory_mb: int | None = Field(default=None, gt=0)
-    max_concurrent_steps: int = Field(default=8, ge=1)
+    max_duration_ms: int | None = None
+    max_memory_mb: int | None = None
+    max_concurrent_steps: int = 8
 
-    @field_validator("max_credits", mode="before")
-    @classmethod
-    def _whole(cls, value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if (isinstance(value, str) and not value.isascii()) or not str(value).isdigit():
-            raise ValueError("a whole number of credits, at least 0")
-        return value
+    def __post_init__(self) -> None:
+        credits_: object = self.max_credits
+        text = str(credits_) if isinstance(credits_, int | str) and not isinstance(credits_, bool) else ""
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError(f"max_credits: expected a whole number of credits, at least 0, not {credits_!r}")
+        self.max_credits = text  # type: ignore[misc]
+        _limit("max_duration_ms", self.max_duration_ms)
+        _limit("max_memory_mb", self.max_memory_mb)
+        _whole("max_concurrent_steps", self.max_concurrent_steps, 1)
 
 
-class ResourceUsage(_Value):
+@lean(kw_only=True)
+class ResourceUsage:
     """What was used."""
 
     credits_used: str = "0"
@@ -104,7 +128,8 @@ class ResourceUsage(_Value):
     steps_executed: int = 0
 
 
-class ExecutionError(_Value):
+@lean(kw_only=True)
+class ExecutionError:
     """Why something failed, as a value (spec routine.md, "Errors").
 
     Attributes:
@@ -120,7 +145,7 @@ class ExecutionError(_Value):
     message: str
     tier: Tier | None = None
     step: str | None = None
-    context: dict[str, Any] = Field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
     cause: str | None = None
 
     @classmethod
@@ -146,7 +171,8 @@ class ExecutionError(_Value):
         return plain
 
 
-class RetryPolicy(_Value):
+@lean(kw_only=True)
+class RetryPolicy:
     """When to try again (spec routine.md, ``retry``).
 
     Attributes:
@@ -160,14 +186,21 @@ class RetryPolicy(_Value):
         written: True when the step itself says ``retry``: consent that holds for ``once`` effects as well.
     """
 
-    max_attempts: int = Field(default=3, ge=1, le=1000)
-    delay_ms: int = Field(default=1000, ge=0)
-    backoff: float = Field(default=2.0, ge=1)
-    max_delay_ms: int = Field(default=60_000, ge=0)
-    jitter: float = Field(default=0.1, ge=0, le=1)
+    max_attempts: int = 3
+    delay_ms: int = 1000
+    backoff: float = 2.0
+    max_delay_ms: int = 60_000
+    jitter: float = 0.1
     on: tuple[str, ...] = ()
     when: Any = None
     written: bool = True
+
+    def __post_init__(self) -> None:
+        _whole("max_attempts", self.max_attempts, 1)
+        _whole("delay_ms", self.delay_ms, 0)
+        _whole("max_delay_ms", self.max_delay_ms, 0)
+        if self.max_attempts > 1000 or self.backoff < 1 or not 0 <= self.jitter <= 1:
+            raise ValueError("expected at most 1000 for max_attempts, at least 1 for backoff, 0 to 1 for jitter")
 
 
 # Never retried unless `on` names them (spec routine.md, "Effects and retry").
@@ -188,6 +221,9 @@ NEVER_RETRIED: frozenset[str] = frozenset(
         "INTERNAL",
     }
 )
+# Failures with which a conversation with a model has come to its own end. After any other one the next attempt goes on
+# where it broke; after these it would have to begin anew, and so would its effects.
+CONVERSATION_OVER: frozenset[str] = frozenset({"AI_OUTPUT_INVALID", "AI_REFUSED", "OUTPUT_INVALID"})
 # `on_error` never takes these (spec routine.md, "Conditions, loops, failure").
 NEVER_TAKEN: frozenset[str] = frozenset(
     {"RUN_TIMEOUT", "CANCELLED", "CREDITS_EXHAUSTED", "MEMORY_EXCEEDED", "STORE_ERROR"}
@@ -218,40 +254,52 @@ def _retryable(policy: RetryPolicy, error: ExecutionError) -> bool:
     return error.code not in NEVER_RETRIED and error.context.get("retryable") is not False
 
 
-class ExecutionOptions(_Value):
+@lean(kw_only=True)
+class ExecutionOptions:
     """Bounds of a request as a whole."""
 
-    timeout_ms: int | None = Field(default=None, gt=0)
+    timeout_ms: int | None = None
     priority: Priority = "medium"
     retry_policy: RetryPolicy | None = None
 
+    def __post_init__(self) -> None:
+        _limit("timeout_ms", self.timeout_ms)
 
-class StepDependency(_Value):
+
+@lean(kw_only=True)
+class StepDependency:
     """One edge: ``to_step`` starts after ``from_step``."""
 
     from_step: str
     to_step: str
 
 
-class ParallelBranch(_Value):
+@lean(kw_only=True)
+class ParallelBranch:
     """Steps one after another, beside the other branches."""
 
     id: str
     steps: tuple[str, ...]
 
 
-class WorkflowStep(_Value):
+@lean(kw_only=True)
+class WorkflowStep:
     """A step as the seed's API writes it: a tool, its parameters, a strategy."""
 
     id: str
     tool_name: str
     name: str = ""
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     strategy: ExecutionStrategy = ExecutionStrategy.DETERMINISTIC
-    timeout_ms: int | None = Field(default=None, gt=0)
+    timeout_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        self.strategy = ExecutionStrategy(self.strategy)  # type: ignore[misc]
+        _limit("timeout_ms", self.timeout_ms)
 
 
-class WorkflowDefinition(_Value):
+@lean(kw_only=True)
+class WorkflowDefinition:
     """The graph of a routine as the seed's API writes it."""
 
     steps: tuple[WorkflowStep, ...]
@@ -259,7 +307,8 @@ class WorkflowDefinition(_Value):
     parallel_branches: tuple[ParallelBranch, ...] = ()
 
 
-class RoutineExecutionInput(_Value):
+@lean(kw_only=True)
+class RoutineExecutionInput:
     """What tier 2 is asked: a workflow with its parameters, or a loaded bundle with its inputs.
 
     Attributes:
@@ -270,21 +319,26 @@ class RoutineExecutionInput(_Value):
     """
 
     routine_id: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     workflow: WorkflowDefinition | None = None
     bundle: Any = None
 
 
-class StepExecutionInput(_Value):
+@lean(kw_only=True)
+class StepExecutionInput:
     """What tier 3 is asked: one step."""
 
     step_id: str
     tool_name: str
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     strategy: ExecutionStrategy = ExecutionStrategy.DETERMINISTIC
 
+    def __post_init__(self) -> None:
+        self.strategy = ExecutionStrategy(self.strategy)  # type: ignore[misc]
 
-class Agent(_Value):
+
+@lean(kw_only=True)
+class Agent:
     """A member of a swarm (spec swarm.md).
 
     Attributes:
@@ -296,17 +350,24 @@ class Agent(_Value):
     id: str
     capabilities: tuple[str, ...]
     name: str = ""
-    current_load: int = Field(default=0, ge=0)
-    max_concurrent_tasks: int = Field(default=1, ge=1)
+    current_load: int = 0
+    max_concurrent_tasks: int = 1
+
+    def __post_init__(self) -> None:
+        self.capabilities = tuple(self.capabilities)  # type: ignore[misc]
+        _whole("current_load", self.current_load, 0)
+        _whole("max_concurrent_tasks", self.max_concurrent_tasks, 1)
 
 
-class TeamConfiguration(_Value):
+@lean(kw_only=True)
+class TeamConfiguration:
     """What the caller wants of the team."""
 
     leader: str | None = None
 
 
-class SwarmCoordinationInput(_Value):
+@lean(kw_only=True)
+class SwarmCoordinationInput:
     """What tier 1 is asked: a goal and who is there; or a loaded swarm bundle with its inputs (``parameters``)."""
 
     goal: str
@@ -314,19 +375,21 @@ class SwarmCoordinationInput(_Value):
     constraints: Any = None
     team_configuration: TeamConfiguration | None = None
     bundle: Any = None
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
-class TierExecutionRequest(_Value):
+@lean(kw_only=True)
+class TierExecutionRequest:
     """A request to a tier: frozen data; the caller's live handles travel beside it, in a Scope."""
 
     context: ExecutionContext
     input: RoutineExecutionInput | SwarmCoordinationInput | StepExecutionInput
-    allocation: ResourceAllocation = Field(default_factory=ResourceAllocation)
-    options: ExecutionOptions = Field(default_factory=ExecutionOptions)
+    allocation: ResourceAllocation = field(default_factory=ResourceAllocation)
+    options: ExecutionOptions = field(default_factory=ExecutionOptions)
 
 
-class StepResult(_Value):
+@lean(kw_only=True)
+class StepResult:
     """A step in an :class:`ExecutionResult` (spec cli.md)."""
 
     status: StepStatus
@@ -357,7 +420,8 @@ class StepResult(_Value):
         return plain
 
 
-class ExecutionResult(_Value):
+@lean(kw_only=True)
+class ExecutionResult:
     """What every tier answers, also when it was refused or failed: nothing is raised for a failure."""
 
     success: bool
@@ -365,9 +429,9 @@ class ExecutionResult(_Value):
     context: ExecutionContext
     result: Any = None
     error: ExecutionError | None = None
-    resources_used: ResourceUsage = Field(default_factory=ResourceUsage)
+    resources_used: ResourceUsage = field(default_factory=ResourceUsage)
     duration_ms: int = 0
-    steps: dict[str, StepResult] = Field(default_factory=dict)
+    steps: dict[str, StepResult] = field(default_factory=dict)
 
     def wire(self) -> dict[str, Any]:
         """The plain form of ``-o json`` (spec cli.md, "run")."""
@@ -377,7 +441,7 @@ class ExecutionResult(_Value):
             "status": self.status.value,
             "result": self.result,
             "error": self.error.wire() if self.error else None,
-            "resources_used": self.resources_used.model_dump(),
+            "resources_used": asdict(self.resources_used),
             "duration_ms": self.duration_ms,
             "context": {
                 "execution_id": self.context.execution_id,

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+
+from vrooli_cli.model.values import lean
+
+UNREADABLE: Final = (
+    "the journal is damaged, a line in it cannot be read; move the store away, restore a copy or pass another"
+    " --store FILE"
+)
+"""What the readers of a log say of a line that is no JSON."""
 
 
 class LogBatch(NamedTuple):
@@ -28,7 +35,7 @@ class LogBatch(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class RunRecord:
     """A run as the history lists it: written at its start, at a change of status and at its end.
 
@@ -104,8 +111,11 @@ class Store(Protocol):
     def send(self, run_id: str, command: Mapping[str, Any]) -> None:
         """Leave a command (approve, reject, cancel) for whoever works on the run."""
 
-    def take(self, run_key: int) -> list[dict[str, Any]]:
-        """The commands left for a run since the last call, oldest first."""
+    def commands(self, run_key: int) -> list[tuple[int, dict[str, Any]]]:
+        """The commands left for a run and not forgotten, oldest first, each with its number."""
+
+    def forget(self, run_key: int, numbers: Sequence[int] | None = None) -> None:
+        """Drop commands that have been obeyed; without numbers all of the run."""
 
     def cache_get(self, key: str) -> bytes | None:
         """A result kept across runs, unless it has expired."""
@@ -114,6 +124,12 @@ class Store(Protocol):
         self, key: str, data: bytes, *, ttl_ms: int | None = None, run: int | None = None, address: str = ""
     ) -> None:
         """Keep a result across runs; ``run``, ``address``: whose it was."""
+
+    def plan_get(self, key: str) -> bytes | None:
+        """A stored, checked plan."""
+
+    def plan_put(self, key: str, data: bytes) -> None:
+        """Keep a checked plan, for as long as it is among the newest."""
 
     def prune(self, older_than_ns: int | None = None, keep: int | None = None) -> int:
         """Forget runs that are over; how many."""

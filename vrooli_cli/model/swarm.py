@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any
 
 from vrooli_cli.errors import Pointer
-from vrooli_cli.model.routine import Defaults, EventAgent, Input, Limits, Permissions, Routine, Step
+from vrooli_cli.model.routine import Defaults, Definition, Limits, Permissions, Routine
 from vrooli_cli.model.run import Agent
 from vrooli_cli.model.values import lean
 
@@ -105,12 +105,10 @@ class Synthesis:
 
 
 @lean(kw_only=True)
-class SwarmDefinition:
+class SwarmDefinition(Definition):
     """A whole swarm.
 
     Attributes:
-        path: The file's name as the user gave it, or ``-``.
-        key: Its key in the bundle.
         tasks: The parts of the goal; None: a model is asked for them.
         constraints: A MOISE+ organisation as plain data; None when there is none, or when it is XML.
         constraints_key: The key of the file that the constraints came from: for XML its text is in the bundle's
@@ -119,17 +117,10 @@ class SwarmDefinition:
         knowledge: Files and globs as written, relative to ``folder``.
         folder: The folder of the file: what its paths are relative to.
         defaults: For the steps that tier 1 makes for tasks; the handlers' steps have them already.
-        extras: As in :class:`vrooli_cli.model.routine.Routine`.
     """
 
-    name: str
     goal: str
     agents: tuple[AgentDefinition, ...]
-    path: str = ""
-    key: str = ""
-    description: str = ""
-    version: str = ""
-    inputs: Mapping[str, Input] = field(default_factory=dict)
     tasks: tuple[SubTask, ...] | None = None
     constraints: Mapping[str, Any] | None = None
     constraints_key: str = ""
@@ -139,18 +130,7 @@ class SwarmDefinition:
     synthesis: Synthesis | None = None
     knowledge: tuple[str, ...] = ()
     folder: str = ""
-    vars: Mapping[str, Any] = field(default_factory=dict)
-    env: Mapping[str, str | None] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)
     defaults: Defaults = field(default_factory=Defaults)
-    limits: Limits = field(default_factory=Limits)
-    permissions: Permissions = field(default_factory=Permissions)
-    policy: Mapping[str, str] = field(default_factory=dict)
-    schedule: Literal["eager", "batched"] = "eager"
-    handlers: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
-    outputs: Mapping[str, Any] | None = None
-    events: tuple[EventAgent, ...] = ()
-    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 @lean()

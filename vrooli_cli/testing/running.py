@@ -132,7 +132,7 @@ async def _observe(file: TestFile, case: Case, settings: Settings) -> Observed:
     loaded = load_bundle(_place(file, file.routine), project=project, raises=False)
     stubs, recorder = Stubs(case.stubs), Recorder()
     architecture = ExecutionArchitecture(
-        settings,
+        replace(settings, executor="local"),
         project=project,
         **_model(file, case),
         clock=FrozenClock(case.clock_ns),
@@ -248,7 +248,7 @@ def _hurried_step(step: Step, stubs: Stubs, prefix: str | None) -> Step:
     changes: dict[str, Any] = {}
     path = None if prefix is None else f"{prefix}{step.id}"
     if step.retry is not None and step.retry.delay_ms:
-        changes["retry"] = step.retry.model_copy(update={"delay_ms": 0})
+        changes["retry"] = replace(step.retry, delay_ms=0)
     if step.repeat is not None and step.repeat.delay_ms:
         changes["repeat"] = Repeat(step.repeat.until, step.repeat.max, 0)
     if path is not None and stubs.of_step(path) is not None and isinstance(step.action, ChildRoutine | Group):

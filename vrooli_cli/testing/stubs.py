@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from vrooli_cli.errors import ERROR_CODES, VrooliError
@@ -50,7 +50,7 @@ class Stub:
 
     def outcome(self, address: str) -> ToolOutcome:
         """As a host answers."""
-        error = self.error.model_copy(update={"step": address}) if self.error is not None else None
+        error = replace(self.error, step=address) if self.error is not None else None
         return ToolOutcome(result=self.result, error=error)
 
 
@@ -129,7 +129,7 @@ class Stubbed:
     def _answered(call: StepCall, stub: Stub) -> Outcome:
         """The outcome that the stub is; it must fit what the step promises."""
         if stub.error is not None:
-            return Outcome(error=stub.error.model_copy(update={"step": call.address}))
+            return Outcome(error=replace(stub.error, step=call.address))
         if call.output_schema is not None:
             wrong = compile_schema(call.output_schema).check(stub.result)
             if wrong:

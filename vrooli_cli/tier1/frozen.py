@@ -53,7 +53,8 @@ def _task(task: SubTask, definition: SwarmDefinition) -> dict[str, Any]:
 def _assignment(entry: Mapping[str, Any]) -> dict[str, Any]:
     reason = entry.get("reason", "")
     others = ", ".join(entry.get("agents", ())[1:])
-    return {"agent": entry["agent"], "reason": f"{reason} (with {others})" if others else reason}
+    told = f" (with {others})" if others else ""
+    return {"agent": entry["agent"], "reason": reason.removesuffix(told) + told}
 
 
 def literal(text: str) -> str:

@@ -64,7 +64,7 @@ class SwarmPlan:
         given: The file's tasks; None when there are none.
         task_ids: Every task that the file knows of; None when a model will say.
         organisation: None without constraints.
-        conditions: Prohibition → the expression under which it holds, where the file gives one.
+        conditions: Norm → the expression under which it holds, where the file gives one.
     """
 
     swarm: SwarmDefinition
@@ -116,7 +116,7 @@ class SwarmPlan:
             found.append(
                 (swarm.planner.model or self.planner_models, ("planner",) if swarm.planner.model else ("goal",))
             )
-        team = self._team_or_none(self.known_tasks)
+        team = self.known_team
         busy = {agent for placed in team.placements.values() for agent in placed.agents} if team is not None else set()
         for name, member in self.members.items():
             if name in busy and not member.has_routine:
@@ -144,26 +144,35 @@ class SwarmPlan:
             env[name] = text_of(value.evaluate(names))
         return found
 
-    def form(self, tasks: Sequence[SubTask], fixed: Mapping[str, Sequence[str]] | None = None) -> TeamStructure:
+    def form(
+        self,
+        tasks: Sequence[SubTask],
+        fixed: Mapping[str, Sequence[str]] | None = None,
+        off: frozenset[str] = frozenset(),
+    ) -> TeamStructure:
         """The team for these tasks; VrooliError ``TEAM_INFEASIBLE`` when there is none.
 
         Args:
             tasks: All of the plan.
             fixed: Task → its agents, beside what the file assigns.
+            off: Norms that do not hold now.
         """
-        key = tuple(replace(task, description="", pointer=()) for task in tasks), str(fixed)
+        key = tuple(replace(task, description="", pointer=()) for task in tasks), str(fixed), off
         if key not in self._teams:
-            self._teams[key] = self._formed(tasks, fixed)
+            self._teams[key] = self._formed(tasks, fixed, off)
         return self._teams[key]
 
-    def _formed(self, tasks: Sequence[SubTask], fixed: Mapping[str, Sequence[str]] | None) -> TeamStructure:
+    def _formed(
+        self, tasks: Sequence[SubTask], fixed: Mapping[str, Sequence[str]] | None, off: frozenset[str]
+    ) -> TeamStructure:
         swarm = self.swarm
         known = {task.id for task in tasks}
         given = {name: one for name, one in swarm.assignments.items() if name in known}
         if self.organisation is not None:
-            free = [task for task in tasks if task.id not in self.organisation.graph.tasks]
-            allocation = self.organisation.allocate(self.agents, free)
-            return self.organisation.team(allocation, tasks, self.agents, fixed=given, leader=swarm.leader)
+            organisation = self.organisation.without_norms(off)
+            free = [task for task in tasks if task.id not in organisation.graph.tasks]
+            allocation = organisation.allocate(self.agents, free)
+            return organisation.team(allocation, tasks, self.agents, fixed=given, leader=swarm.leader)
         chosen = {name: [one.agent] for name, one in given.items()}
         reasons = {name: one.reason or "as the file says" for name, one in given.items()}
         for name, agents in (fixed or {}).items():
@@ -213,6 +222,11 @@ class SwarmPlan:
         if not self._known:
             self._known.append(self._tasks_of_file())
         return self._known[0]
+
+    @property
+    def known_team(self) -> TeamStructure | None:
+        """The team for these tasks; None where there is none, or nothing to do yet."""
+        return self._team_or_none(self.known_tasks)
 
     def _tasks_of_file(self) -> tuple[SubTask, ...]:
         if self.given is not None:
@@ -335,7 +349,7 @@ class _Compiler:
             return None
         text = self._bundle.texts.get(swarm.constraints_key, "")
         try:
-            return organisation_from_xml(text.encode("utf-8"), Path(swarm.constraints_key))
+            return organisation_from_xml(text, Path(shown(Path(swarm.constraints_key))))
         except DefinitionError as error:
             self.problems += error.problems
             return None
@@ -353,14 +367,19 @@ class _Compiler:
         return None if problems else spec
 
     def _conditions(self, organisation: Organised | None) -> dict[str, Value]:
-        """The conditions of prohibitions; those of XML files are in another language and hold always."""
+        """The conditions of norms; those of XML files are in another language and hold always."""
         if organisation is None or self._swarm.constraints is None:
             return {}
         at: Pointer = ("constraints", "normative", "norms")
         return {
-            norm.id: self._value(norm.condition, (*at, n, "condition"), (*ROOTS, "agent"), mode="expression")
+            norm.id: self._value(
+                norm.condition,
+                (*at, n, "condition"),
+                (*ROOTS, "agent") if norm.type == "prohibition" else ROOTS,
+                mode="expression",
+            )
             for n, norm in enumerate(organisation.spec.normative.norms)
-            if norm.type == "prohibition" and norm.condition
+            if norm.condition
         }
 
     def _known_tasks(self, organisation: Organised | None) -> tuple[str, ...] | None:

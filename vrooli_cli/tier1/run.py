@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from vrooli_cli.bus import Channel
-from vrooli_cli.errors import ExpressionError, StoreError, VrooliError
+from vrooli_cli.errors import StoreError, VrooliError
 from vrooli_cli.ledger import Account
 from vrooli_cli.model.events import Event, EventMetadata
 from vrooli_cli.model.routine import Limits
@@ -21,38 +21,33 @@ from vrooli_cli.model.run import EFFECTS_ORDER, ExecutionError, ExecutionStatus,
 from vrooli_cli.tier1.board import AgentBoard, SwarmBlackboard
 from vrooli_cli.tier1.briefing import task_inputs
 from vrooli_cli.tier1.decompose import no_model
-from vrooli_cli.tier1.judge import NormJudge
-from vrooli_cli.tier1.knowledge import KnowledgeBase
-from vrooli_cli.tier1.machine import (
+from vrooli_cli.tier1.instructions import (
     AskModel,
-    CancelRequested,
     CancelTask,
-    ClearTimer,
     EndSwarm,
-    HandlerEnded,
     Instruction,
-    ModelAnswered,
     RunHandler,
-    SetTimer,
     StartTask,
-    Stimulus,
     StopAsking,
     StopHandler,
-    SwarmMachine,
-    TaskAnswered,
-    TaskEnded,
-    TimerFired,
-    TimerKey,
 )
+from vrooli_cli.tier1.judge import NormJudge
+from vrooli_cli.tier1.knowledge import KnowledgeBase
+from vrooli_cli.tier1.machine import SwarmMachine
 from vrooli_cli.tier1.names import tasks_view
 from vrooli_cli.tier1.plan import TASK_STEP, AgentPlan
 from vrooli_cli.tier1.state import Part
+from vrooli_cli.tier1.stimuli import HandlerEnded, ModelAnswered, Stimulus, TaskAnswered, TaskEnded
 from vrooli_cli.tier1.tools import swarm_tools
 from vrooli_cli.tier2.context import RunContext, check_inputs
-from vrooli_cli.tier2.machine import Answered, MachineOptions, Resumed, RunMachine, RunStarted
+from vrooli_cli.tier2.decisions import MachineOptions
+from vrooli_cli.tier2.instructions import ClearTimer, SetTimer
+from vrooli_cli.tier2.machine import RunMachine
 from vrooli_cli.tier2.plan import RoutinePlan
 from vrooli_cli.tier2.run import RunShell
+from vrooli_cli.tier2.stimuli import Answered, CancelRequested, Resumed, RunStarted
 from vrooli_cli.tier2.tier import RunStateMachine
+from vrooli_cli.tier2.timers import Timers
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.scope import Scope, StepCall
 
@@ -115,12 +110,13 @@ class SwarmShell:
         self._knowledge = knowledge
         self._earlier = earlier or Earlier()
         self._answers: dict[str, Answered] = dict(self._earlier.answers)
+        self._assume: dict[str, str] = dict(self._earlier.assume)
         self._stimuli: list[Stimulus] = []
         self._runs: dict[str, RunShell] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._asking: asyncio.Task[None] | None = None
         self._stopped: dict[str, str] = {}
-        self._timers: dict[TimerKey, asyncio.TimerHandle] = {}
+        self._timers = Timers(scope.clock, self.tell)
         self._ended: asyncio.Future[str] | None = None
         self._group: asyncio.TaskGroup | None = None
 
@@ -135,13 +131,13 @@ class SwarmShell:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self.tell(first)
+                self._stimuli.insert(0, first)  # a cancel may have come before the swarm began
+                self._channel.wake()
                 status = await self._ended
                 for task in (*self._tasks, *([self._asking] if self._asking else [])):
                     task.cancel()
         finally:
-            for timer in self._timers.values():
-                timer.cancel()
+            self._timers.close()
             self._channel.forget(self._turn)
         return status
 
@@ -249,18 +245,10 @@ class SwarmShell:
             self._asking.cancel()
 
     def _set_timer(self, order: SetTimer) -> None:
-        self._clear_timer(ClearTimer(order.key))
-        delay = max(0.0, (order.at - self._clock.now_ns()) / 1e9)
-        self._timers[order.key] = asyncio.get_running_loop().call_later(delay, self._fire, order.key)
-
-    def _fire(self, key: TimerKey) -> None:
-        self._timers.pop(key, None)
-        self.tell(TimerFired(self._clock.now_ns(), key))
+        self._timers.set(order)
 
     def _clear_timer(self, order: ClearTimer) -> None:
-        timer = self._timers.pop(order.key, None)
-        if timer is not None:
-            timer.cancel()
+        self._timers.clear(order)
 
     def _end(self, order: EndSwarm) -> None:
         if self._ended is not None and not self._ended.done():
@@ -306,11 +294,16 @@ class SwarmShell:
         if machine.status == "pending":
             await run.run(RunStarted(now))
         else:
-            await run.run(Resumed(now, self._earlier.assume, self._answers_for(address)))
+            await run.run(Resumed(now, self._assumed_of(address), self._answers_for(address)))
         self.steps_executed += machine.steps_executed - before
         self.memory_mb = max(self.memory_mb, machine.memory_mb)
         if machine.status != "suspended":
             self._runs.pop(address, None)
+
+    def _assumed_of(self, address: str) -> dict[str, str]:
+        """What was said of a task's steps; it is true of what they did before, and holds once."""
+        names = [where for where in self._assume if where.split("/", 1)[0] == address]
+        return {where: self._assume.pop(where) for where in names}
 
     def _answers_for(self, address: str) -> dict[str, Answered]:
         return {where: given for where, given in self._answers.items() if where.split("/", 1)[0] == address}
@@ -359,7 +352,7 @@ class SwarmShell:
         gate, emit = scope.gate, scope.emit
         organisation = self.machine.plan.organisation
         if organisation is not None:
-            off = partial(self._norms_off, agent.id)
+            off = partial(self.machine.norms_off, agent.id)
             judge = NormJudge(organisation, lambda: self.machine.plays, agent.id, off)
             gate, emit = gate.with_judges(judge), judge.telling(emit, part.task.id)
         memory = scope.memory
@@ -375,17 +368,6 @@ class SwarmShell:
             tools=scope.tools.overlay(self._tools(board)),
             agent=agent.id,
         )
-
-    def _norms_off(self, agent: str) -> frozenset[str]:
-        """The prohibitions whose condition is false now; one that cannot be evaluated holds."""
-        off = set()
-        for norm, condition in self.machine.plan.conditions.items():
-            try:
-                if condition.evaluate(self.machine.names(agent=agent)) in (False, None):
-                    off.add(norm)
-            except ExpressionError:
-                continue
-        return frozenset(off)
 
     def _tools(self, board: AgentBoard) -> list[Any]:
         known = self._scope.tools

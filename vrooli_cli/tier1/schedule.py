@@ -5,8 +5,8 @@ and one of its places is free, higher priority first; it never waits for a bette
 job and an order, and :func:`simulate` says when it ends.
 
 List scheduling by longest tail (Graham 1969; Topcuoglu et al. 2002, "HEFT") gives the first plan. It is improved by a
-local search of a fixed number of moves, small instances by branch and bound. There is no clock and no chance in it:
-equal input gives an equal plan.
+local search of a fixed number of moves, small instances by branch and bound. There is no clock in it, and chance only
+from a fixed seed: equal input gives an equal plan.
 """
 
 from __future__ import annotations
@@ -15,12 +15,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-_MOVES = 4_000
-_MOVED_JOBS = 120_000
+_T = TypeVar("_T")
+
+_MOVES = 6_000
+_MOVED_JOBS = 360_000
 """Moves of the local search: at most so many, and so many jobs simulated for them."""
-_SMALL = 10
+_ROUNDS, _FEW = 6, 60
+"""The moves are divided among so many beginnings, for at most so many jobs."""
+_MEMORY = 200
+"""A plan is taken when it is no worse than that of so many moves ago."""
+_TO_OTHER_AGENT, _IN_EXCHANGE, _NEAR = 0.6, 0.3, 6
+"""Share of moves to another agent, of these in exchange, and for a job that starts at most so much earlier or later."""
+_SMALL = 30
 _NODES = 20_000
 """Branch and bound is for at most so many jobs, and looks at no more nodes."""
 
@@ -145,7 +153,7 @@ def solve(instance: Instance) -> tuple[Plan, int, list[int]]:
     makespan, starts = simulate(instance, plan)
     least = instance.bound()
     if makespan > least:
-        plan = _improved(instance, plan, makespan, least)
+        plan = _Search(instance, plan, makespan, least).search()
         makespan, starts = simulate(instance, plan)
     if makespan > least and len(instance.durations) <= _SMALL:
         exact = _Exact(instance, plan, makespan, least)
@@ -215,38 +223,131 @@ def _ranks(order: Sequence[int]) -> list[int]:
 # --- better plans ----------------------------------------------------------------------------------------------------
 
 
-def _improved(instance: Instance, plan: Plan, makespan: int, least: int) -> Plan:
-    """Other agents and other orders for single jobs, kept when nothing gets worse."""
-    count = len(instance.durations)
-    chance = Random(count)
-    movable = [job for job in range(count) if len(instance.eligible[job]) > 1]
-    agents, ranks = list(plan.agents), list(plan.ranks)
-    best = makespan
-    for _ in range(min(_MOVES, _MOVED_JOBS // max(count, 1))):
-        if best <= least:
-            break
-        tried_agents, tried_ranks = agents, ranks
-        if movable and chance.random() < 0.6:
-            job = movable[int(chance.random() * len(movable))]
-            tried_agents = _moved(instance, agents, job, chance)
-        else:
-            one, other = int(chance.random() * count), int(chance.random() * count)
-            tried_ranks = list(ranks)
-            tried_ranks[one], tried_ranks[other] = ranks[other], ranks[one]
-        ends, _ = simulate(instance, Plan(tried_agents, tried_ranks), best)
-        if ends <= best:
-            best, agents, ranks = ends, tried_agents, tried_ranks
-    return Plan(agents, ranks)
+class _Search:
+    """Moves along the chain of jobs that decides when the plan ends, by late acceptance hill climbing.
+
+    A plan ends earlier only when some job of that chain starts earlier, and that one waits for a place, not for a
+    parent: so it, or the job that holds the place, goes to another agent, or it goes before another job there. A worse
+    plan is taken too when it is no worse than the one of ``_MEMORY`` moves ago (Burke & Bykov 2017), so that the search
+    leaves a local optimum; the best one that was seen is the answer.
+    """
+
+    def __init__(self, instance: Instance, plan: Plan, makespan: int, least: int) -> None:
+        self._instance = instance
+        self._best = self._plan = plan
+        self._now, self._record, self._least = makespan, makespan, least
+        self._starts = simulate(instance, plan)[1]
+        self._chance = Random(len(instance.durations))
+
+    def search(self) -> Plan:
+        """The best plan that was found in a bounded number of moves, from several beginnings where jobs are few."""
+        count = len(self._starts)
+        moves = min(_MOVES, _MOVED_JOBS // max(count, 1))
+        rounds = _ROUNDS if count <= _FEW and not self._instance.apart else 1
+        first = self._plan.ranks
+        for number in range(rounds):
+            if number:
+                self._begin_anew(first)
+            self._climb(moves // rounds)
+        return self._best
+
+    def _begin_anew(self, ranks: list[int]) -> None:
+        """From agents by chance: what the first plan has wrong from the start is out of reach of single moves."""
+        plan = Plan([self._any(able) for able in self._instance.eligible], ranks)
+        self._take(plan, *simulate(self._instance, plan))
+
+    def _climb(self, moves: int) -> None:
+        memory = [self._now] * _MEMORY
+        waits = self._waits()
+        for turn in range(moves):
+            if self._record <= self._least or not waits:
+                break
+            limit = max(self._now, memory[turn % _MEMORY])
+            tried = self._neighbour(*self._any(waits))
+            if tried is not None:
+                ends, starts = simulate(self._instance, tried, limit)
+                if ends <= limit:
+                    self._take(tried, ends, starts)
+                    waits = self._waits()
+            memory[turn % _MEMORY] = self._now
+
+    def _take(self, plan: Plan, ends: int, starts: list[int]) -> None:
+        self._plan, self._now, self._starts = plan, ends, starts
+        if ends < self._record:
+            self._record, self._best = ends, plan
+
+    def _waits(self) -> list[tuple[int, list[int]]]:
+        """The jobs of one deciding chain that wait for a place, each with the jobs whose end gives it."""
+        instance, starts, agents = self._instance, self._starts, self._plan.agents
+        over: dict[int, list[int]] = {}
+        for job, start in enumerate(starts):
+            over.setdefault(start + instance.durations[job], []).append(job)
+        found = []
+        job = self._any(over[self._now])
+        while starts[job]:
+            now = starts[job]
+            before = [parent for parent in instance.parents[job] if starts[parent] + instance.durations[parent] == now]
+            if not before:
+                before = [other for other in over.get(now, ()) if agents[other] == agents[job]]
+                if not before:  # a job of higher priority took no time here
+                    break
+                found.append((job, before))
+            job = self._any(before)
+        return found
+
+    def _neighbour(self, job: int, holders: list[int]) -> Plan | None:
+        """Another plan in which the job could start earlier; None when the drawn move changes nothing."""
+        draw = self._chance.random()
+        if draw < _TO_OTHER_AGENT:
+            moved = job if draw < _TO_OTHER_AGENT * 2 / 3 else self._any(holders)
+            if len(self._instance.eligible[moved]) > 1:
+                agents = self._given_away(moved)
+                return Plan(agents, self._plan.ranks) if agents is not None else None
+        return self._earlier(job)
+
+    def _given_away(self, job: int) -> list[int] | None:
+        """The job at another agent; sometimes in exchange for one that starts there at about that time."""
+        agents, able = self._plan.agents, self._instance.eligible[job]
+        target = self._any(able)
+        if target == agents[job]:
+            return None
+        moved = _moved(self._instance, agents, job, target)
+        if moved is not None and self._chance.random() < _IN_EXCHANGE and not self._instance.apart:
+            others = self._near(job, target)
+            if others:
+                moved[self._any(others)] = agents[job]
+        return moved
+
+    def _near(self, job: int, agent: int) -> list[int]:
+        starts, eligible, agents = self._starts, self._instance.eligible, self._plan.agents
+        return [
+            other
+            for other, at in enumerate(agents)
+            if at == agent and agents[job] in eligible[other] and abs(starts[other] - starts[job]) <= _NEAR
+        ]
+
+    def _earlier(self, job: int) -> Plan | None:
+        """The job before another one of its agent that starts when it could have started itself, or before any."""
+        starts, agents, durations = self._starts, self._plan.agents, self._instance.durations
+        ready = max((starts[parent] + durations[parent] for parent in self._instance.parents[job]), default=0)
+        there = [other for other, agent in enumerate(agents) if agent == agents[job] and other != job]
+        ahead = self._any([other for other in there if ready <= starts[other] < starts[job]] or there)
+        order = sorted(range(len(agents)), key=self._plan.ranks.__getitem__)
+        order.remove(job)
+        order.insert(order.index(ahead), job)
+        return Plan(agents, _ranks(order))
+
+    def _any(self, some: Sequence[_T]) -> _T:
+        return some[int(self._chance.random() * len(some))]
 
 
-def _moved(instance: Instance, agents: list[int], job: int, chance: Random) -> list[int]:
-    able = instance.eligible[job]
-    target = able[int(chance.random() * len(able))]
+def _moved(instance: Instance, agents: Sequence[int], job: int, target: int) -> list[int] | None:
+    """The job at the target; two jobs of a group change places. None where that is not possible."""
     moved = list(agents)
     for other in instance.apart.get(job, ()):
-        if moved[other] == target:  # two jobs of a group change places
+        if moved[other] == target:
             if agents[job] not in instance.eligible[other]:
-                return agents
+                return None
             moved[other] = agents[job]
     moved[job] = target
     return moved

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vrooli_cli.errors import DefinitionError, Problem, StoreError, VrooliError
+from vrooli_cli.errors import DefinitionError, Problem, VrooliError
 from vrooli_cli.ledger import ResourceTracker
 from vrooli_cli.loading.bundle import refusal
 from vrooli_cli.model import events as e
 from vrooli_cli.model.organization import OrganisationSpec
-from vrooli_cli.model.routine import Routine
 from vrooli_cli.model.run import (
     ExecutionError,
     ExecutionResult,
@@ -27,34 +26,35 @@ from vrooli_cli.model.run import (
     TierExecutionRequest,
 )
 from vrooli_cli.model.swarm import AgentDefinition, SwarmBundle, SwarmDefinition
-from vrooli_cli.tier1.decompose import no_model
+from vrooli_cli.tier1.decisions import SwarmOptions
 from vrooli_cli.tier1.frozen import frozen_plan
 from vrooli_cli.tier1.knowledge import KnowledgeBase
-from vrooli_cli.tier1.machine import Resumed, Stimulus, SwarmMachine, SwarmOptions, SwarmStarted
+from vrooli_cli.tier1.machine import SwarmMachine
 from vrooli_cli.tier1.plan import SwarmPlan, plan_swarm
 from vrooli_cli.tier1.run import Earlier, Log, SwarmShell
 from vrooli_cli.tier1.state import SKIPPED, Task
+from vrooli_cli.tier1.stimuli import Resumed, Stimulus, SwarmStarted
 from vrooli_cli.tier2.context import check_inputs
-from vrooli_cli.tier2.machine import MachineOptions
-from vrooli_cli.tier2.machine import Resumed as RunResumed
+from vrooli_cli.tier2.decisions import MachineOptions
+from vrooli_cli.tier2.prepared import Opened, Opening, Prepared, RunOptions, Tier
 from vrooli_cli.tier2.run import result_of
-from vrooli_cli.tier2.tier import INBOX_SECONDS, Opened, Opening, RunOptions, RunStateMachine, answer_in
+from vrooli_cli.tier2.stimuli import Answered
+from vrooli_cli.tier2.stimuli import Resumed as RunResumed
+from vrooli_cli.tier2.tier import RunStateMachine
 from vrooli_cli.tier3.registry import ToolRegistry
-from vrooli_cli.tier3.scope import Scope
 
 Missing = Callable[[SwarmPlan, Iterable[Sequence[str]]], VrooliError | None]
 """Says whether none of these models can be asked, e.g. for want of a key."""
 
 
-class PreparedSwarm:
+class PreparedSwarm(Prepared):
     """A swarm that has only to be started.
 
     Attributes:
         plan: The compiled swarm.
-        summary: The task graph as a view may see it.
-        channel: Where a view, files and handlers listen.
-        bug: What ended the swarm if it was a bug of ours.
     """
+
+    tier = "tier1"
 
     def __init__(
         self,
@@ -67,62 +67,17 @@ class PreparedSwarm:
         knowledge: KnowledgeBase | None,
         first: Stimulus | None,
     ) -> None:
+        super().__init__(shell, plan.summary(), opened, request, tracker)
         self.plan = plan
         self.machine = machine
         self.shell = shell
-        self.context = request.context
-        self.summary = plan.summary()
-        self.channel = opened.channel
-        self.scope: Scope = opened.scope
-        self.bug: Exception | None = None
-        self._opened = opened
-        self._tracker = tracker
-        self._allocation = request.allocation
         self._knowledge = knowledge
         self._first = first
-
-    @property
-    def run_id(self) -> str:
-        """The execution id of the swarm."""
-        return self.context.execution_id
 
     @property
     def waiting(self) -> list[tuple[str, str]]:
         """Address and code of every step that waits for a person."""
         return [found for run in self.shell.runs for found in run.waiting]
-
-    def cancel(self, reason: str = "user") -> None:
-        """Ask the swarm to stop."""
-        self.shell.cancel(reason)
-
-    async def run(self) -> ExecutionResult:
-        """Run to the end or the suspension.
-
-        Raises:
-            asyncio.CancelledError: The caller was cancelled; every task has been stopped.
-        """
-        await self._tracker.start_tracking(
-            self.run_id, self._allocation, account=self.scope.account, cancel=lambda: self.cancel("user")
-        )
-        inbox = asyncio.create_task(self._listen(), name=f"inbox:{self.run_id}")
-        try:
-            now = self.scope.clock.now_ns()
-            await self.shell.run(replace(self._first, now=now) if self._first is not None else SwarmStarted(now))
-        except* Exception as bugs:
-            self.bug = _innermost(bugs)
-        finally:
-            inbox.cancel()
-            if self._knowledge is not None:
-                self._knowledge.close()
-        await self._opened.settle()
-        result = self._result()
-        try:
-            await self._opened.close(result)
-        except VrooliError as error:  # what cannot be stored has not succeeded
-            result = _failed(result, ExecutionError.of(error))
-        self._tracker.set_status(self.run_id, result.status)
-        await self._tracker.stop_tracking(self.run_id)
-        return result
 
     async def plan_only(self) -> str:
         """Decompose, form the team, and stop: the plan as a swarm file.
@@ -150,26 +105,21 @@ class PreparedSwarm:
         specs = [task.spec for task in tasks]
         return frozen_plan(swarm, specs, assignments, text=texts.get(swarm.key, ""), makespan=self.machine.makespan)
 
-    async def _listen(self) -> None:
-        """Does what other processes ask of this swarm: answers of approvals, a cancel."""
-        while self._opened.commands is not None:
-            await asyncio.sleep(INBOX_SECONDS)
-            try:
-                commands = self._opened.commands()
-            except StoreError:  # whoever needs the store is told by the channel
-                continue
-            for command in commands:
-                given = answer_in(command, self.scope.clock.now_ns())
-                if command.get("do") == "cancel":
-                    self.cancel("user")
-                elif given is not None:
-                    self.shell.answer(given)
+    async def _go(self, now: int) -> None:
+        await self.shell.run(replace(self._first, now=now) if self._first is not None else SwarmStarted(now))
+
+    def _answer(self, given: Answered) -> None:
+        self.shell.answer(given)
+
+    def _let_go(self) -> None:
+        if self._knowledge is not None:
+            self._knowledge.close()
 
     def _result(self) -> ExecutionResult:
         machine = self.machine
         elapsed = machine.active_ns // 1_000_000
         status = ExecutionStatus(machine.status)
-        result = ExecutionResult(
+        return ExecutionResult(
             success=status is ExecutionStatus.COMPLETED,
             status=status,
             context=self.context,
@@ -184,13 +134,6 @@ class PreparedSwarm:
             duration_ms=elapsed,
             steps={f"task:{task.id}": self._task_result(task) for task in machine.tasks.values()},
         )
-        if self.bug is not None:
-            cause = f"{type(self.bug).__name__}: {self.bug}"[:500]
-            error = ExecutionError(code="INTERNAL", message="a bug in vrooli ended the run", tier="tier1", cause=cause)
-            return _failed(result, error)
-        if self.channel.failure is not None and result.success:
-            return _failed(result, ExecutionError.of(self.channel.failure, tier="tier1"))
-        return result
 
     def _error(self, status: ExecutionStatus) -> ExecutionError | None:
         """Why the swarm failed, or what it waits for."""
@@ -221,17 +164,7 @@ class PreparedSwarm:
         )
 
 
-def _innermost(bugs: BaseExceptionGroup[Exception]) -> Exception:
-    first = bugs.exceptions[0]
-    return _innermost(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _failed(result: ExecutionResult, error: ExecutionError) -> ExecutionResult:
-    changes = {"success": False, "status": ExecutionStatus.FAILED, "error": error, "result": None}
-    return result.model_copy(update=changes)
-
-
-class SwarmStateMachine:
+class SwarmStateMachine(Tier[PreparedSwarm]):
     """Runs swarms.
 
     Args:
@@ -251,12 +184,10 @@ class SwarmStateMachine:
         *,
         missing: Missing = lambda plan, models: None,
     ) -> None:
+        super().__init__(tracker, opener)
         self.tools = tools
         self._tier2 = tier2
-        self._tracker = tracker
-        self._opener = opener
         self._missing = missing
-        self._active: dict[str, PreparedSwarm] = {}
 
     def plan(self, bundle: SwarmBundle) -> tuple[SwarmPlan | None, list[Problem]]:
         """The plan of a swarm, or None; and all that is wrong or worth a warning. Problems name their file by key."""
@@ -294,8 +225,11 @@ class SwarmStateMachine:
             plan, problems = self.plan(asked.bundle or bundle_of_input(asked))
             if plan is None:
                 raise refusal(problems)
-        inputs = check_inputs(_as_routine(plan.swarm), asked.parameters, options.environ)
-        nobody = self._missing(plan, [models for models, _ in plan.asking()])
+        inputs = check_inputs(plan.swarm, asked.parameters, options.environ)
+        asking = plan.asking()
+        if options.plan_only:
+            asking = asking[:1] if plan.needs_planner else []
+        nobody = self._missing(plan, [models for models, _ in asking])
         if nobody is not None and not log:
             raise nobody
         planner = self._missing(plan, [plan.swarm.planner.model or plan.planner_models])
@@ -366,37 +300,6 @@ class SwarmStateMachine:
         self._active[context.execution_id] = prepared
         return prepared
 
-    async def execute(self, request: TierExecutionRequest) -> ExecutionResult:
-        """Reach a goal; every failure is a result. See :meth:`prepare` for what is refused (``status: failed``)."""
-        try:
-            prepared = self.prepare(request)
-        except VrooliError as error:
-            failed = ExecutionStatus.FAILED
-            told = ExecutionError.of(error)
-            return ExecutionResult(success=False, status=failed, context=request.context, error=told)
-        try:
-            return await prepared.run()
-        finally:
-            self._active.pop(prepared.run_id, None)
-
-    async def get_execution_status(self, execution_id: str) -> ExecutionStatus:
-        """Where a swarm, a task's run or a run in it is; UnknownRunError (a KeyError) for an unknown id."""
-        for prepared in self._active.values():
-            status = prepared.shell.status_of(execution_id)
-            if status is not None:
-                return status
-        return await self._tracker.get_execution_status(execution_id)
-
-    async def cancel_execution(self, execution_id: str) -> None:
-        """Ask a swarm to stop, from any task; its ``execute`` returns with status ``cancelled``."""
-        await self._tracker.cancel_execution(execution_id)
-
-
-def ask_nobody(plan: SwarmPlan, models: Iterable[Sequence[str]]) -> VrooliError | None:
-    """:data:`Missing` where there is no model at all."""
-    del plan, models
-    return no_model()
-
 
 def bundle_of_input(asked: SwarmCoordinationInput) -> SwarmBundle:
     """The bundle of a goal and agents that were given as the seed's types; it has no file."""
@@ -423,11 +326,6 @@ def bundle_of_input(asked: SwarmCoordinationInput) -> SwarmBundle:
         name="swarm", goal=asked.goal, agents=agents, key="swarm", constraints=constraints, leader=leader
     )
     return SwarmBundle(swarm)
-
-
-def _as_routine(swarm: SwarmDefinition) -> Routine:
-    """The inputs of a swarm as a routine's, which is what is checked."""
-    return Routine(name=swarm.name, steps=(), inputs=swarm.inputs)
 
 
 def _earlier(root_id: str, log: Log, resumed: RunResumed | None) -> Earlier:

@@ -14,7 +14,7 @@ from typing import Any
 from vrooli_cli.errors import InputError, did_you_mean
 from vrooli_cli.language.expressions import compile_value
 from vrooli_cli.language.schema import coerce_text, compile_schema
-from vrooli_cli.model.routine import Input, Routine
+from vrooli_cli.model.routine import Definition, Input
 from vrooli_cli.tier2.plan import RoutinePlan
 
 
@@ -187,18 +187,18 @@ class ContextManager:
         context.blackboard.write(results)
 
 
-def check_inputs(routine: Routine, given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+def check_inputs(definition: Definition, given: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """The inputs of a run: given, from the environment, or the default; raises InputError that lists every problem.
 
     Values keep their type here; text from a command line has been converted before (``loading``).
     """
     wrong: list[str] = []
     for name in given:
-        if name not in routine.inputs:
-            hint = did_you_mean(name, routine.inputs) or f"it takes {', '.join(routine.inputs) or 'none'}"
-            wrong.append(f"{routine.name} has no input {name!r} ({hint})")
+        if name not in definition.inputs:
+            hint = did_you_mean(name, definition.inputs) or f"it takes {', '.join(definition.inputs) or 'none'}"
+            wrong.append(f"{definition.name} has no input {name!r} ({hint})")
     values: dict[str, Any] = {}
-    for name, declared in routine.inputs.items():
+    for name, declared in definition.inputs.items():
         try:
             values[name] = _one_input(declared, given, environ)
         except ValueError as error:

@@ -8,13 +8,14 @@ the others stay as they are written. Secrets count as unknown, so none is ever s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice, product
 from typing import Any, Literal
 
 from vrooli_cli.errors import ExpressionError
 from vrooli_cli.language.expressions import Reference, Value, compile_value
 from vrooli_cli.model.routine import Approval, Group, Prompt, Step, ToolCall, Wait
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan, StepPlan
 
 ITEMS_SHOWN = 100
@@ -24,7 +25,7 @@ DryStatus = Literal["pending", "skipped", "unknown"]
 _UNKNOWN = object()
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class DryStep:
     """One step as it would begin.
 
@@ -53,7 +54,7 @@ class DryStep:
         return plain
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Known:
     """The names whose values are known here.
 

@@ -7,8 +7,7 @@ the machine as it is.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from heapq import heappop
 from typing import Any
 
@@ -16,9 +15,10 @@ from vrooli_cli.errors import ExpressionError, IllegalMove
 from vrooli_cli.language.values import text_of
 from vrooli_cli.model import events as e
 from vrooli_cli.model.routine import Group
-from vrooli_cli.model.run import StepStatus
-from vrooli_cli.tier2.context import BlackboardManager, RunContext
-from vrooli_cli.tier2.plan import RoutinePlan
+from vrooli_cli.model.run import CONVERSATION_OVER, StepStatus
+from vrooli_cli.tier2.context import RunContext
+from vrooli_cli.tier2.once import asks_a_model
+from vrooli_cli.tier2.places import Places
 from vrooli_cli.tier2.state import (
     CANCELLED,
     COMPLETED,
@@ -31,6 +31,7 @@ from vrooli_cli.tier2.state import (
     SUSPENDED,
     TERMINAL,
     Frame,
+    Kept,
     Limiter,
     Loop,
     Names,
@@ -40,7 +41,6 @@ from vrooli_cli.tier2.state import (
 )
 
 _PERMISSIONS = (e.ApprovalRequested, e.ApprovalGranted, e.ApprovalDenied)
-_OPEN = (PENDING, READY, RETRYING, SUSPENDED)
 
 # Which statuses a step's event may find it in: every legal move, and no other (spec engine.md, b).
 MOVES: dict[type[e.Event], tuple[StepStatus, ...]] = {
@@ -66,116 +66,8 @@ MOVES: dict[type[e.Event], tuple[StepStatus, ...]] = {
 }
 
 
-class RunState:
-    """A run as the log tells it.
-
-    Attributes:
-        root: The frame of the routine itself.
-        nodes: Address → node, for every node that has not been left behind.
-        running: Address → node of each attempt at work.
-        suspended: Address → node that waits for a person.
-        delayed: Addresses that wait for a retry or the next turn of a ``repeat``.
-        agenda: What must be decided next; hints, checked when taken.
-        heap: Nodes that may start.
-        blackboard: One a run tree.
-        status: Of the root run.
-    """
-
-    def __init__(
-        self,
-        plan: RoutinePlan,
-        execution_id: str,
-        inputs: Mapping[str, Any],
-        *,
-        max_concurrent: int,
-        address: str = "",
-        blackboard: BlackboardManager | None = None,
-        environ: Mapping[str, str] | None = None,
-        work_dir: str = "",
-    ) -> None:
-        self.plan = plan
-        self.root_id = execution_id
-        self.nodes: dict[str, Node] = {}
-        self.running: dict[str, Node] = {}
-        self.suspended: dict[str, Node] = {}
-        self.delayed: set[str] = set()
-        self.asking: set[str] = set()
-        self.agenda: deque[tuple[str, Any]] = deque()
-        self.heap = ReadyHeap()
-        self.blackboard = blackboard if blackboard is not None else BlackboardManager()
-        self.limiter = Limiter(max_concurrent)
-        self._limiters: dict[str, Limiter] = {}
-        self.status = "pending"
-        self.error: Mapping[str, Any] | None = None
-        self.result: Any = None
-        self.started_ns = 0
-        self.active_ns = 0  # of earlier lives of this run
-        self.seen_ns = 0  # of the last event
-        self.resumptions = 0
-        self.steps_executed = 0
-        self.credits = 0
-        self.memory_mb = 0
-        #: False while a log is folded: what may be asked of it afterwards is not known yet.
-        self.live = False
-        #: Attempts already made at an address by a frame that a retry has replaced: numbers are never used twice.
-        self.spent: dict[str, int] = {}
-        #: Address → digest of what a person has said yes to: asked again only when the parameters differ.
-        self.grants: dict[str, str] = {}
-        #: Results of ``once`` steps in such a frame; they are not repeated.
-        self.kept: dict[str, Any] = {}
-        self._environ = environ or {}
-        self._work_dir = work_dir
-        run = RunContext(plan, execution_id, inputs, self.blackboard)
-        self.root = Frame(
-            plan.graph, run, address=address, owner=None, outer=None, limiter=self.limiter, is_routine=True
-        )
-        self.frames: dict[str, Frame] = {execution_id: self.root}
-        self._story: deque[tuple[str, str, StepStatus]] = deque(maxlen=200)
-
-    # -- finding things -----------------------------------------------------------------------------------------------
-
-    def node_at(self, address: str) -> Node:
-        """The node of an address; a loop's child is made when it is first spoken of."""
-        node = self.nodes.get(address)
-        if node is not None:
-            return node
-        base, _, turn = address.rpartition("#")
-        if base and turn.isdigit():
-            return self.node_at(base)
-        if address.endswith("]"):
-            parent, _, key = address[:-1].rpartition("[")
-            loop_node = self.node_at(parent)
-            if loop_node.loop is not None:
-                return self.child_of(loop_node, loop_node.loop.index(key))
-        raise IllegalMove(f"no step at {address!r}; last moves: {self._told_story()[-20:]}")
-
-    def child_of(self, node: Node, index: int) -> Node:
-        """The child of a loop, made on first use."""
-        loop = node.loop
-        assert loop is not None
-        child = loop.children.get(index)
-        if child is None:
-            address = f"{node.address}[{loop.key(index)}]"
-            child = Node(node.plan, node.frame, address, (*node.rank, index), parent=node)
-            child.loop_index = index
-            child.item = loop.items[index]
-            child.attempt = child.first = self.spent.get(address, 0)
-            loop.children[index] = child
-            loop.cursor = max(loop.cursor, index + 1)
-            loop.running += 1
-            self.nodes[address] = child
-        return child
-
-    def inner_nodes(self, node: Node) -> Iterator[Node]:
-        """The nodes directly inside a composite: of its frame, or the children of its loop."""
-        if node.loop is not None:
-            yield from list(node.loop.children.values())
-        elif node.inside is not None:
-            yield from node.inside.nodes
-            for handler in node.inside.handlers.values():
-                yield from handler.nodes
-
-    # -- evolve -------------------------------------------------------------------------------------------------------
+class RunState(Places):
+    """A run as the log tells it: every fact has a method here, and nothing else changes what it knows."""
 
     def evolve(self, event: e.Event, now: int) -> None:
         """Apply one fact. Raises IllegalMove for a fact that does not fit, with the node's story."""
@@ -199,9 +91,6 @@ class RunState:
             story = [line for line in self._told_story() if f" {node.address}" in line]
             raise IllegalMove(f"{event.type} finds {step_id!r} {node.status.value}; its story: {story}")
         handler(self, node, event, now)
-
-    def _told_story(self) -> list[str]:
-        return [f"{kind} {step_id} ({status.value})" for kind, step_id, status in self._story]
 
     def _is_handler(self, step_id: str) -> bool:
         return step_id.rpartition("/")[2].startswith("handlers.")
@@ -247,62 +136,6 @@ class RunState:
             self.agenda.append(("halt", (frame, error)))
         self._open(frame)
 
-    def limiter_of(self, node: Node) -> Limiter:
-        """The slots that a node starts in: its frame's, or fewer by its own ``allocation``."""
-        limits = node.plan.step.limits
-        if limits is None or limits.max_concurrent_steps is None:
-            return node.frame.limiter
-        owner = node.parent or node
-        key = owner.address
-        limiter = self._limiters.get(key)
-        if limiter is None:
-            limiter = self._limiters[key] = Limiter(limits.max_concurrent_steps, node.frame.limiter)
-        return limiter
-
-    def _begin(self, node: Node, now: int) -> None:
-        node.status = RUNNING
-        node.attempt += 1
-        node.started_ns = node.started_ns or now
-        self.delayed.discard(node.address)
-        self._see_batch(node)
-
-    def _see_batch(self, node: Node) -> None:
-        frame = node.frame
-        if frame.is_routine and node.parent is None:
-            frame.batch_seen[node.plan.batch] = True
-
-    def _enter(self, node: Node, frame: Frame) -> None:
-        node.inside = frame
-        self._open(frame)
-
-    def _open(self, frame: Frame) -> None:
-        for node in frame.nodes:
-            self.nodes[node.address] = node
-            spent = self.spent.get(node.address)
-            if spent:
-                node.attempt = node.first = spent
-            if not node.waiting:
-                self.agenda.append(("node", node))
-        if not frame.remaining:
-            self.agenda.append(("frame", frame))
-
-    def _open_handler(self, address: str) -> None:
-        prefix, _, name = address.rpartition("handlers.")
-        around = prefix.rstrip("/")
-        home = self.root if around == self.root.address else self._routine_frame(around)
-        plan = home.run.plan.handlers[name]
-        home.phase = Phase(name)
-        frame = Frame(
-            plan, home.run, address=address, owner=None, outer=home, limiter=home.limiter, rank=home.rank, home=home
-        )
-        home.handler = home.handlers[name] = frame
-        self._open(frame)
-
-    def _routine_frame(self, address: str) -> Frame:
-        frame = self.node_at(address).inside
-        assert frame is not None
-        return frame
-
     def _routine_ended(self, event: Any, now: int) -> None:
         frame = self.frames[event.execution_id]
         frame.phase = Phase.OVER
@@ -331,6 +164,7 @@ class RunState:
         self.started_ns = now
         if event.active_ms is not None:
             self.active_ns = event.active_ms * 1_000_000
+        self.once.allowed = {step for step, word in (event.assume or {}).items() if word == "rerun"}
         self.agenda.clear()
         self.heap = ReadyHeap()
         self.delayed.clear()
@@ -368,6 +202,9 @@ class RunState:
         node.attempt = event.attempt
         node.started_ns = node.started_ns or now
         node.calling = None
+        node.unknown = False
+        if self.once.allowed:
+            self.once.begin(node)
         self.delayed.discard(node.address)
         self.running[event.step_id] = node
         self._see_batch(node)
@@ -390,9 +227,14 @@ class RunState:
             if limiter.waiting:
                 self.heap.put_back(heappop(limiter.waiting))
         node.status = READY
-        if type(event) is e.ExecutionCancelled and event.interrupted:
-            node.attempt -= 1  # the same attempt is made again, under its own number
+        if type(event) is e.ExecutionFailed:
+            node.unknown = event.effects == "once" and _is_over(node, event.error)
+        elif type(event) is e.ExecutionCancelled:
             node.unknown = "once" in (node.calling or {}).values()
+            if event.interrupted:
+                node.attempt -= 1  # the same attempt is made again, under its own number
+        if node.unknown:  # it may have happened, and is taken for done until a person has said more
+            node.carried_out("once")
 
     def _tool_called(self, event: e.ToolCalled, now: int) -> None:
         node = self._quietly(event.step_id)
@@ -401,54 +243,28 @@ class RunState:
 
     def _tool_returned(self, event: e.ToolReturned, now: int) -> None:
         node = self._quietly(event.step_id)
-        if node is not None and node.calling is not None and event.call_id in node.calling:
-            node.carried_out(node.calling.pop(event.call_id))  # a model has several calls under way at once
+        if node is None or node.calling is None or event.call_id not in node.calling:
+            return
+        node.carried_out(node.calling[event.call_id])
+        stopped = (event.error or {}).get("code") == "CANCELLED"  # nobody knows how far it came
+        kept_nowhere = event.success and event.call_id is None  # its result is in the end of the attempt, or lost
+        if not stopped and not kept_nowhere:
+            del node.calling[event.call_id]  # a model has several calls under way at once
 
     def _quietly(self, address: str) -> Node | None:
         return self.running.get(address)
 
     def _step_retrying(self, node: Node, event: e.StepRetrying, now: int) -> None:
         node.status = RETRYING
+        node.unknown = False  # who wrote a retry has said so
         node.error = event.error
         self.delayed.add(node.address)
         self._leave_inside(node)
 
-    def _may_return(self, node: Node) -> bool:
-        """True when what lies inside a completed step may be opened again: by a retry around it, or by a resume."""
-        if not self.live:
-            return True
-        around = node.parent or node.frame.container
-        while around is not None:
-            if around.plan.step.retry is not None:
-                return True
-            around = around.parent or around.frame.container
-        return False
-
-    def _let_go(self, node: Node, *, note: bool) -> None:
-        """What lies inside has ended for good; its attempts are noted where it may be opened again."""
-        for inner in self.inner_nodes(node):
-            if note and inner.attempt:
-                self.spent[inner.address] = inner.attempt
-            self._let_go(inner, note=note)
-            self.nodes.pop(inner.address, None)
-
-    def _leave_inside(self, node: Node) -> None:
-        """A retry replaces the inside: attempts go on counting, and what must not happen twice is kept."""
-        for inner in self.inner_nodes(node):
-            if inner.attempt:
-                self.spent[inner.address] = inner.attempt
-            if inner.status is COMPLETED and inner.effects == "once":
-                self.kept[inner.address] = inner.result
-            self._leave_inside(inner)
-            self.nodes.pop(inner.address, None)
-            self.suspended.pop(inner.address, None)
-        if node.inside is not None and node.inside.is_routine:
-            self.frames.pop(node.inside.run.execution_id, None)
-        node.inside = None
-        node.loop = None
-
     def _step_iterated(self, node: Node, event: e.StepIterated, now: int) -> None:
         self._leave_inside(node)
+        if self._may_return(node):
+            self._note_attempts(node)
         node.turn = event.iteration + 1
         node.previous = event.result
         node.attempt = node.first = self.spent.get(node.here, 0)
@@ -461,6 +277,7 @@ class RunState:
     def _step_completed(self, node: Node, event: e.StepCompleted, now: int) -> None:
         node.result = event.result
         node.error = event.error
+        node.unknown = False
         node.counts = node.parts()
         if node.loop is not None or node.inside is not None:
             self._let_go(node, note=self._may_return(node))
@@ -472,11 +289,14 @@ class RunState:
     def _step_reused(self, node: Node, event: e.StepReused, now: int) -> None:
         node.result = event.result
         node.reused = True
+        if event.from_run is None:
+            self.once.use(node)
         self._end(node, COMPLETED, 0)
 
     def _step_failed(self, node: Node, event: e.StepFailed, now: int) -> None:
         node.error = event.error
         node.continued = bool(event.continued)
+        node.unknown = node.unknown and node.status is READY  # else a person has said what became of it
         if not node.continued:
             if node.parent is not None and node.parent.loop is not None:
                 node.parent.loop.failure = node.parent.loop.failure or event.error
@@ -513,8 +333,35 @@ class RunState:
         self._end_in_batch(frame, node)
         for index in node.plan.children:
             self._parent_ended(frame.nodes[index], node)
+        if self._wanted:
+            self._used(frame, node)
         if not frame.remaining:
             self.agenda.append(("frame", frame))
+
+    def keep(self, address: str, read: Callable[[bool], Any]) -> None:
+        """A step's result is in the store: it leaves the memory when every step below has ended.
+
+        Whoever asks for it afterwards (outputs, handlers) makes ``read`` read it again.
+        """
+        node = self.nodes.get(address)
+        if node is None or node.status is not COMPLETED or node.parent is not None:
+            return
+        below = sum(node.frame.nodes[index].status not in TERMINAL for index in node.plan.children)
+        if below:
+            self._wanted[address] = (below, read)
+        else:
+            node.result = Kept(read)
+
+    def _used(self, frame: Frame, node: Node) -> None:
+        """A step has ended, and with it what it may have read."""
+        for index in node.plan.parents:
+            above = frame.nodes[index]
+            if above.address in self._wanted:
+                below, read = self._wanted.pop(above.address)
+                if below > 1:
+                    self._wanted[above.address] = (below - 1, read)
+                elif above.status is COMPLETED:
+                    above.result = Kept(read)
 
     def _parent_ended(self, child: Node, node: Node) -> None:
         child.waiting -= 1
@@ -551,9 +398,10 @@ class RunState:
 
     def _approval_requested(self, node: Node, event: e.ApprovalRequested, now: int) -> None:
         node.asking = True
-        if node.status is SUSPENDED:  # asked again in a later life
+        if node.status in (SUSPENDED, RETRYING):  # asked again: in a later life, after a delay
             node.status = PENDING
             self.suspended.pop(node.address, None)
+            self.delayed.discard(node.address)
         node.started_ns = node.started_ns or now
         self.asking.add(node.address)
         self._see_batch(node)
@@ -584,106 +432,10 @@ class RunState:
             owner.exports = {**(owner.exports or {}), **event.values}
             owner = owner.parent or owner.frame.container
 
-    # -- resume -------------------------------------------------------------------------------------------------------
 
-    def _reopen(self, frame: Frame) -> None:
-        """Opens again what did not complete, and everything that came after it; the rest stands."""
-        frame.failure = None
-        frame.stopping = False
-        frame.halt = None
-        frame.held = []
-        reset = self._to_reset(frame)
-        if reset or frame.phase in (Phase.MAIN, Phase.OVER):
-            frame.phase = Phase.MAIN
-            frame.handler = None
-            frame.handlers.clear()
-        else:  # the graph stands, and the process died in a handler: it goes on there
-            for handler in frame.handlers.values():
-                self._reopen(handler)
-        for index in sorted(reset):
-            self._reset(frame.nodes[index], after_reset=any(p in reset for p in frame.nodes[index].plan.parents))
-        frame.remaining = len(reset)
-        frame.current_batch = 0
-        for batch, members in enumerate(frame.graph.batches):
-            frame.batch_left[batch] = sum(1 for index in members if index in reset)
-        for index in reset:
-            self._recount(frame, frame.nodes[index], reset)
-        for node in frame.nodes:
-            if node.plan.index not in reset:
-                node.reused = node.status is COMPLETED
-        while frame.current_batch < len(frame.batch_left) - 1 and not frame.batch_left[frame.current_batch]:
-            frame.current_batch += 1
-        if not reset:
-            self.agenda.append(("frame", frame))
-
-    def _to_reset(self, frame: Frame) -> set[int]:
-        reset: set[int] = set()
-        for batch in frame.graph.batches:
-            for index in batch:
-                node = frame.nodes[index]
-                stands = node.status in (COMPLETED, SKIPPED) or (node.status is FAILED and node.continued)
-                if not stands or node.tainted or any(parent in reset for parent in node.plan.parents):
-                    reset.add(index)
-        return reset
-
-    def _reset(self, node: Node, *, after_reset: bool) -> None:
-        loop, inside, status = node.loop, node.inside, node.status
-        if status is SUSPENDED and not after_reset:
-            self.suspended[node.address] = node
-            self.agenda.append(("ask", node))
-            return
-        if after_reset and (loop is not None or inside is not None):
-            self._leave_inside(node)  # what it waits for is done again: it begins anew when that has ended
-            loop = inside = None
-        if status in TERMINAL:
-            node.first = node.attempt
-        self.suspended.pop(node.address, None)
-        turn, previous, unknown = node.turn, node.previous, node.unknown
-        node.clear()
-        if after_reset and status in TERMINAL:
-            return
-        node.turn, node.previous, node.unknown = turn, previous, unknown
-        if loop is not None:
-            self._reset_loop(node, loop)
-        elif inside is not None:
-            node.inside = inside
-            node.status = RUNNING
-            if inside.is_routine:
-                self.frames[inside.run.execution_id] = inside
-            for inner in inside.nodes:
-                self.nodes[inner.address] = inner
-            self._reopen(inside)
-
-    def _reset_loop(self, node: Node, loop: Loop) -> None:
-        node.loop = loop
-        node.status = RUNNING
-        loop.failure = None
-        loop.stopped = loop.queued = False
-        loop.running = 0
-        loop.counts = dict.fromkeys(loop.counts, 0)
-        for child in loop.children.values():
-            stands = child.status in (COMPLETED, SKIPPED) or (child.status is FAILED and child.continued)
-            if stands:
-                loop.counts[child.status] += 1
-            else:
-                loop.running += 1
-                self.nodes[child.address] = child
-                self._reset(child, after_reset=False)
-                self.agenda.append(("node", child))
-        self.agenda.append(("loop", node))
-
-    def _recount(self, frame: Frame, node: Node, reset: set[int]) -> None:
-        node.tainted = False
-        node.failed_parents = node.good_parents = node.skipped_parents = 0
-        node.waiting = sum(1 for parent in node.plan.parents if parent in reset)
-        for parent in node.plan.parents:
-            if parent not in reset:
-                other = frame.nodes[parent]
-                node.good_parents += other.status is COMPLETED
-                node.failed_parents += other.status is FAILED
-                node.skipped_parents += other.status is SKIPPED
-        if not node.waiting and node.status in _OPEN and node.status is not SUSPENDED:
-            self.agenda.append(("node", node))
+def _is_over(node: Node, error: Mapping[str, Any]) -> bool:
+    """True for a failure after which a conversation with a model can only begin anew."""
+    return asks_a_model(node) and error.get("code") in CONVERSATION_OVER
 
 
 _HANDLERS: dict[type[e.Event], Callable[..., None]] = {

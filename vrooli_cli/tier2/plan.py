@@ -9,12 +9,12 @@ only, and only when a plan is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from dataclasses import field
+from typing import Any, Literal, NamedTuple, Protocol
 
 from vrooli_cli.errors import Pointer, Problem, did_you_mean
 from vrooli_cli.language.expressions import BoundExpression, Value, compile_value
-from vrooli_cli.language.shell import RenderedScript, ShellCommand, compile_command
+from vrooli_cli.language.shell import RenderedScript, compile_command
 from vrooli_cli.language.values import text_of
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.model.routine import (
@@ -30,6 +30,7 @@ from vrooli_cli.model.routine import (
     Wait,
 )
 from vrooli_cli.model.run import Effects
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
 
 STEP_FIELDS = ("result", "status", "error", "attempts", "duration_ms", "exports")
@@ -47,7 +48,7 @@ _KINDS: dict[type, Kind] = {
 }
 
 
-class _Bound(NamedTuple):
+class Bound(NamedTuple):
     """An expression for the tool: its text, the names and steps of the run that it uses, and the ids with ``-``."""
 
     text: str
@@ -64,6 +65,13 @@ class _Bound(NamedTuple):
         return BoundExpression(self.text, values, self.dashed)
 
 
+class Script(Protocol):
+    """A string command that depends on the run."""
+
+    def render(self, names: Mapping[str, Any], /) -> RenderedScript:
+        """The script and its variables; raises ExpressionError."""
+
+
 class Parameters:
     """The parameters of one step, ready to be rendered.
 
@@ -76,8 +84,8 @@ class Parameters:
     def __init__(
         self,
         values: Mapping[str, Value],
-        bound: Mapping[str, _Bound | list[_Bound]],
-        shell: ShellCommand | None,
+        bound: Mapping[str, Bound | list[Bound]],
+        shell: Script | None,
     ) -> None:
         self.values = values
         self._parts = bound
@@ -96,6 +104,12 @@ class Parameters:
             rendered["command"] = self._shell.render(names)
         return rendered
 
+    @property
+    def bound(self) -> Iterator[Bound]:
+        """The expressions that the tool evaluates, in order."""
+        for part in self._parts.values():
+            yield from part if isinstance(part, list) else (part,)
+
     def computed(self, name: str, rendered: Mapping[str, Any]) -> list[str]:
         """The texts of one rendered parameter (a text, a list of texts, a script) that expressions had a part in."""
         value = rendered.get(name)
@@ -109,7 +123,7 @@ class Parameters:
         return [text_of(one) for source, one in pairs if isinstance(source, str) and "{{" in source]
 
 
-@dataclass(slots=True, kw_only=True)
+@lean(kw_only=True, frozen=False)
 class StepPlan:
     """One step, compiled.
 
@@ -182,7 +196,7 @@ def _label(step: Step) -> str:
     return ""
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class GraphPlan:
     """The graph of a routine, a group or a handler; ``steps`` in file order."""
 
@@ -195,7 +209,7 @@ class GraphPlan:
     by_id: dict[str, StepPlan] = field(init=False, default_factory=dict)
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class RoutinePlan:
     """A routine, compiled."""
 
@@ -212,10 +226,10 @@ class RoutinePlan:
         return len(self.graph.steps)
 
 
-class _Level:
+class Level:
     """One graph while it is compiled: who is visible here, and what the step being compiled needs."""
 
-    def __init__(self, ids: Iterable[str], parent: _Level | None, *, name: str, ended: bool = False) -> None:
+    def __init__(self, ids: Iterable[str], parent: Level | None, *, name: str, ended: bool = False) -> None:
         self.ids = set(ids)
         self.parent = parent
         around = parent.dashed if parent is not None else frozenset()
@@ -230,11 +244,13 @@ class _Level:
         self.exports: dict[str, dict[str, Pointer]] = {}
 
     def begin(self, step: Step) -> None:
+        """This step is compiled from here on."""
         self.current = step.id
         self.needs[step.id] = set(step.after)
 
-    def outward(self) -> Iterator[_Level]:
-        level: _Level | None = self
+    def outward(self) -> Iterator[Level]:
+        """This graph and those around it."""
+        level: Level | None = self
         while level is not None:
             yield level
             level = level.parent
@@ -259,9 +275,12 @@ class DependencyResolver:
         key = key or self._bundle.main
         if key not in self._plans:
             self._open.add(key)
-            self._plans[key] = _RoutineCompiler(self, self._bundle.routines[key]).compile()
+            self._plans[key] = self._compiler(self._bundle.routines[key]).compile()
             self._open.discard(key)
         return self._plans[key]
+
+    def _compiler(self, routine: Routine) -> RoutineCompiler:
+        return RoutineCompiler(self, routine)
 
     def tool(self, name: str) -> Tool | None:
         """The tool of that name, if it is known before the run."""
@@ -286,36 +305,42 @@ class DependencyResolver:
         return self.create_execution_plan(key) if key in self._bundle.routines and key not in self._open else None
 
 
-class _RoutineCompiler:
+class RoutineCompiler:
     """Compiles one routine; a problem is noted and compilation goes on, so that all are found at once."""
 
     def __init__(self, resolver: DependencyResolver, routine: Routine) -> None:
         self._resolver = resolver
         self._routine = routine
+        #: Names that enclosing loops give to the steps inside their groups, outermost first.
+        self._extras: list[tuple[str, ...]] = []
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """What the routine as a whole has: steps, variables, secrets."""
+        routine = self._routine
         self._places = dict(_all_steps(routine))
         self._vars = set(routine.vars) | {name for step, _ in self._places.values() for name in step.set}
         self._secrets = _secret_places(routine, (step for step, _ in self._places.values()))
-        #: Names that enclosing loops give to the steps inside their groups, outermost first.
-        self._extras: list[tuple[str, ...]] = []
 
     # -- routine ------------------------------------------------------------------------------------------------------
 
     def compile(self) -> RoutinePlan:
+        """The plan; what is wrong is told to the resolver."""
         routine = self._routine
-        main = _Level((step.id for step in routine.steps), None, name="the routine")
+        main = Level((step.id for step in routine.steps), None, name="the routine")
         graph = self._graph(routine.steps, main)
         handlers = {}
         for name in HANDLERS:
             if name in routine.handlers:
                 steps = routine.handlers[name]
-                seen = _Level((step.id for step in routine.steps), None, name="the routine", ended=True)
-                level = _Level((step.id for step in steps), seen, name=f"handlers.{name}")
+                seen = Level((step.id for step in routine.steps), None, name="the routine", ended=True)
+                level = Level((step.id for step in steps), seen, name=f"handlers.{name}")
                 handlers[name] = self._graph(steps, level)
-        over = _Level((step.id for step in routine.steps), None, name="the routine", ended=True)
+        over = Level((step.id for step in routine.steps), None, name="the routine", ended=True)
         outputs = None
         if routine.outputs is not None:
             outputs = tuple((name, self._value(raw, ("outputs", name), over)) for name, raw in routine.outputs.items())
-        start = _Level((), None, name="the routine")
+        start = Level((), None, name="the routine")
         variables = tuple(
             (name, self._value(raw, ("vars", name), start, allowed=("inputs", "env", "run", "secrets")))
             for name, raw in routine.vars.items()
@@ -344,11 +369,14 @@ class _RoutineCompiler:
 
     # -- one graph ----------------------------------------------------------------------------------------------------
 
-    def _graph(self, steps: Sequence[Step], level: _Level) -> GraphPlan:
+    def _graph(self, steps: Sequence[Step], level: Level) -> GraphPlan:
         plans = []
         for index, step in enumerate(steps):
             level.begin(step)
             plans.append(self._step(step, index, level))
+        return self._ordered(steps, plans, level)
+
+    def _ordered(self, steps: Sequence[Step], plans: list[StepPlan], level: Level) -> GraphPlan:
         graph = GraphPlan(plans)
         edges = {step.id: {need for need in level.needs[step.id] if need in level.ids} for step in steps}
         self._branches(steps, edges)
@@ -366,7 +394,7 @@ class _RoutineCompiler:
                     self._problem(step.pointer, message, "branches run side by side; take one out of its branch")
 
     def _generations(
-        self, steps: Sequence[Step], edges: dict[str, set[str]], level: _Level
+        self, steps: Sequence[Step], edges: dict[str, set[str]], level: Level
     ) -> tuple[dict[str, set[str]], list[list[str]]]:
         import networkx as nx
 
@@ -393,7 +421,7 @@ class _RoutineCompiler:
             pointer, "these steps wait for each other: " + " → ".join(shown), "remove one of these edges", "CYCLE"
         )
 
-    def _order_setters(self, graph: Any, edges: dict[str, set[str]], level: _Level) -> None:
+    def _order_setters(self, graph: Any, edges: dict[str, set[str]], level: Level) -> None:
         """Readers of a variable wait for its setters, unless a setter already waits for the reader."""
         import networkx as nx
 
@@ -433,7 +461,7 @@ class _RoutineCompiler:
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
-    def _step(self, step: Step, index: int, level: _Level) -> StepPlan:
+    def _step(self, step: Step, index: int, level: Level) -> StepPlan:
         plan = StepPlan(step=step, kind=_KINDS[type(step.action)], index=index)
         here = step.pointer
         item: tuple[str, ...] = ()
@@ -444,7 +472,7 @@ class _RoutineCompiler:
         inner = (*item, *turn)
         if step.has_when:
             plan.when = self._value(step.when, (*here, "when"), level, extra=item, mode="expression")
-            plan.when_per_item = bool(item) and any(ref.path[0] in item for ref in plan.when.references)
+            plan.when_per_item = bool(item) and self._names_item(plan.when, item)
         if step.repeat is not None:
             plan.until = self._value(
                 step.repeat.until, (*here, "repeat", "until"), level, extra=(*inner, "result"), mode="expression"
@@ -463,7 +491,10 @@ class _RoutineCompiler:
         self._writes(plan, level)
         return plan
 
-    def _loop(self, plan: StepPlan, level: _Level) -> None:
+    def _names_item(self, when: Value, item: tuple[str, ...]) -> bool:
+        return any(ref.path[0] in item for ref in when.references)
+
+    def _loop(self, plan: StepPlan, level: Level) -> None:
         loop = plan.step.for_each
         assert loop is not None
         where = (*plan.step.pointer, "matrix" if loop.matrix else "for_each")
@@ -476,7 +507,7 @@ class _RoutineCompiler:
         if loop.key is not None:
             plan.key = self._value(loop.key, (*where, "key"), level, extra=(loop.alias, "index"), mode="expression")
 
-    def _writes(self, plan: StepPlan, level: _Level) -> None:
+    def _writes(self, plan: StepPlan, level: Level) -> None:
         step = plan.step
         plan.set = self._assigned(step.set, (*step.pointer, "set"), level)
         plan.export = self._assigned(step.export, (*step.pointer, "export"), level)
@@ -488,10 +519,10 @@ class _RoutineCompiler:
             for name in step.export:
                 outer.exports.setdefault(name, {}).setdefault(outer.current, (*step.pointer, "export", name))
 
-    def _assigned(self, values: Mapping[str, Any], where: Pointer, level: _Level) -> tuple[tuple[str, Value], ...]:
+    def _assigned(self, values: Mapping[str, Any], where: Pointer, level: Level) -> tuple[tuple[str, Value], ...]:
         return tuple((name, self._value(raw, (*where, name), level, extra=("result",))) for name, raw in values.items())
 
-    def _action(self, plan: StepPlan, level: _Level, extra: tuple[str, ...]) -> None:
+    def _action(self, plan: StepPlan, level: Level, extra: tuple[str, ...]) -> None:
         action, here = plan.step.action, plan.step.pointer
         if isinstance(action, ToolCall):
             self._tool(plan, action, level, extra)
@@ -500,7 +531,7 @@ class _RoutineCompiler:
             plan.parameters = Parameters(values, {}, None)
             plan.child = self._resolver.child_plan(action.target)
         elif isinstance(action, Group):
-            inside = _Level((step.id for step in action.steps), level, name=f"the group {plan.step.id!r}")
+            inside = Level((step.id for step in action.steps), level, name=f"the group {plan.step.id!r}")
             self._extras.append(extra)
             plan.inside = self._graph(action.steps, inside)
             self._extras.pop()
@@ -512,14 +543,14 @@ class _RoutineCompiler:
             text = self._value(action.prompt, (*here, "approval"), level, extra=extra)
             plan.prompt = (("prompt", text),)
 
-    def _tool(self, plan: StepPlan, action: ToolCall, level: _Level, extra: tuple[str, ...]) -> None:
+    def _tool(self, plan: StepPlan, action: ToolCall, level: Level, extra: tuple[str, ...]) -> None:
         here = (*plan.step.pointer, "parameters")
         tool = plan.tool = self._resolver.tool(action.tool)
         if tool is None:
             self._resolver.tool_problem(action.tool, (*plan.step.pointer, "tool"), self._routine.key)
-        bound: dict[str, _Bound | list[_Bound]] = {}
+        bound: dict[str, Bound | list[Bound]] = {}
         values: dict[str, Value] = {}
-        shell: ShellCommand | None = None
+        shell: Script | None = None
         for name, raw in action.parameters.items():
             where = (*here, name)
             if tool is not None and name in tool.literal:
@@ -542,25 +573,25 @@ class _RoutineCompiler:
         self._resolver.problems.extend(_in_file(problems, self._routine.key))
 
     def _bound(
-        self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], bound: frozenset[str]
-    ) -> _Bound | list[_Bound]:
+        self, raw: Any, where: Pointer, level: Level, extra: tuple[str, ...], bound: frozenset[str]
+    ) -> Bound | list[Bound]:
         if isinstance(raw, list):
             return [self._bound_text(one, (*where, i), level, extra, bound) for i, one in enumerate(raw)]
         return self._bound_text(raw, where, level, extra, bound)
 
     def _bound_text(
-        self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], bound: frozenset[str]
-    ) -> _Bound:
+        self, raw: Any, where: Pointer, level: Level, extra: tuple[str, ...], bound: frozenset[str]
+    ) -> Bound:
         text = raw if isinstance(raw, str) else str(raw).lower() if isinstance(raw, bool) else str(raw)
         value = self._value(text, where, level, extra=(*extra, *bound), mode="expression")
         paths = {ref.path for ref in value.references}
         used = {str(path[0]) for path in paths} - bound - {"steps"}
         steps = sorted({str(path[1]) for path in paths if path[0] == "steps" and len(path) > 1})
-        return _Bound(text, tuple(sorted(used)), tuple(steps), tuple(step for step in steps if "-" in step))
+        return Bound(text, tuple(sorted(used)), tuple(steps), tuple(step for step in steps if "-" in step))
 
     def _shell(
-        self, raw: Any, where: Pointer, level: _Level, extra: tuple[str, ...], values: dict[str, Value]
-    ) -> ShellCommand | None:
+        self, raw: Any, where: Pointer, level: Level, extra: tuple[str, ...], values: dict[str, Value]
+    ) -> Script | None:
         self._no_secret(raw, where, level, "a command", "pass it with `env:` or `stdin:`")
         if not isinstance(raw, str) or "{" not in raw:
             values["command"] = self._value(raw, where, level, extra=extra)
@@ -589,7 +620,7 @@ class _RoutineCompiler:
                 for violation in tool.check_parameter(name, value.raw):
                     self._problem((*here, name, *violation.path), f"{tool.name}.{name}: {violation.message}")
 
-    def _prompt(self, plan: StepPlan, action: Prompt, level: _Level, extra: tuple[str, ...]) -> None:
+    def _prompt(self, plan: StepPlan, action: Prompt, level: Level, extra: tuple[str, ...]) -> None:
         here = plan.step.pointer
         parts = [("prompt", self._value(action.prompt, (*here, "prompt"), level, extra=extra, mode="template"))]
         if action.system is not None:
@@ -603,7 +634,7 @@ class _RoutineCompiler:
         plan.prompt = tuple(parts)
 
     def _no_secret(
-        self, raw: Any, where: Pointer, level: _Level, what: str, hint: str, allowed: Sequence[str] = ()
+        self, raw: Any, where: Pointer, level: Level, what: str, hint: str, allowed: Sequence[str] = ()
     ) -> None:
         value = raw if isinstance(raw, Value) else compile_value(raw, pointer=where, problems=[], dashed=level.dashed)
         for ref in value.references:
@@ -615,7 +646,7 @@ class _RoutineCompiler:
     # -- values and names ---------------------------------------------------------------------------------------------
 
     def _values(
-        self, raw: Mapping[str, Any], where: Pointer, level: _Level, extra: tuple[str, ...]
+        self, raw: Mapping[str, Any], where: Pointer, level: Level, extra: tuple[str, ...]
     ) -> dict[str, Value]:
         return {name: self._value(one, (*where, name), level, extra=extra) for name, one in raw.items()}
 
@@ -623,7 +654,7 @@ class _RoutineCompiler:
         self,
         raw: Any,
         where: Pointer,
-        level: _Level,
+        level: Level,
         *,
         extra: tuple[str, ...] = (),
         mode: Literal["value", "expression", "template"] = "value",
@@ -644,7 +675,7 @@ class _RoutineCompiler:
         path: tuple[Any, ...],
         computed: bool,
         where: Pointer,
-        level: _Level,
+        level: Level,
         extra: tuple[str, ...],
         allowed: tuple[str, ...] | None,
     ) -> None:
@@ -674,7 +705,7 @@ class _RoutineCompiler:
             hint = did_you_mean(root, known) or f"known names: {', '.join(known[:12])}"
         self._problem(where, f"there is no name {root!r} here", hint, path=path[:1])
 
-    def _root_field(self, path: tuple[Any, ...], where: Pointer, level: _Level) -> None:
+    def _root_field(self, path: tuple[Any, ...], where: Pointer, level: Level) -> None:
         root, name = path[0], str(path[1])
         routine = self._routine
         known: Iterable[str] | None = {
@@ -693,14 +724,14 @@ class _RoutineCompiler:
         elif root == "vars":
             self._reads(name, level)
 
-    def _reads(self, name: str | None, level: _Level) -> None:
+    def _reads(self, name: str | None, level: Level) -> None:
         for outer in level.outward():
             if outer.ended or not outer.current:
                 break
             for variable in (name,) if name is not None else self._vars:
                 outer.reads.setdefault(variable, set()).add(outer.current)
 
-    def _step_reference(self, path: tuple[Any, ...], computed: bool, where: Pointer, level: _Level) -> None:
+    def _step_reference(self, path: tuple[Any, ...], computed: bool, where: Pointer, level: Level) -> None:
         if len(path) < 2:
             hint = "write the id in the file: `steps.ID.result`"
             self._problem(
@@ -731,7 +762,7 @@ class _RoutineCompiler:
         what = f"the step {name!r} is named inside itself" if inside else f"the step {name!r} refers to itself"
         self._problem(where, what, "in `set`, `export` and `repeat` its result is `result`", "CYCLE", path[:2])
 
-    def _unknown_step(self, path: tuple[Any, ...], where: Pointer, level: _Level) -> None:
+    def _unknown_step(self, path: tuple[Any, ...], where: Pointer, level: Level) -> None:
         name = str(path[1])
         if name in self._places:
             there = self._places[name][1]

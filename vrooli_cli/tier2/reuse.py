@@ -4,6 +4,9 @@ What a result depends on are its *components*: the action, its rendered paramete
 and its parameters. Two steps whose components are equal would do the same; the first component that differs is the
 reason why a step runs again. Nothing of this is written while a run is at work: the components of an earlier run are
 made again from its recorded definition and its log, by the same fold and the same rendering.
+
+A secret is who asks, not what is asked: it is nowhere recorded, the one of today is put in its place on both sides, and
+so a rotated secret changes no result.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from vrooli_cli.errors import VrooliError
@@ -20,7 +22,9 @@ from vrooli_cli.language.masking import Masker
 from vrooli_cli.model import events as e
 from vrooli_cli.model.routine import Prompt
 from vrooli_cli.model.store import Store
-from vrooli_cli.tier2.machine import MachineOptions, RunMachine
+from vrooli_cli.model.values import lean
+from vrooli_cli.tier2.decisions import MachineOptions
+from vrooli_cli.tier2.machine import RunMachine
 from vrooli_cli.tier2.plan import RoutinePlan
 from vrooli_cli.tier2.state import Node
 from vrooli_cli.tier3.scope import Outcome
@@ -32,7 +36,7 @@ MOST_CACHED_BYTES: Final = 16 * 1024 * 1024
 _KEYS = re.compile(r"\[[^\]]*\]")
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Found:
     """A result that stands, and why."""
 
@@ -41,7 +45,7 @@ class Found:
     from_run: str
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Wanted:
     """What a look-up says.
 
@@ -117,7 +121,7 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "it differs"
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Earlier:
     """What one step of the earlier run depended on, and gave."""
 
@@ -206,7 +210,7 @@ class EarlierRun:
         return Wanted(reason=difference(one.parts, parts))
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Reuse:
     """Where a run looks before it does something, and keeps what others may use.
 

@@ -20,7 +20,7 @@ from vrooli_cli.gate import Answer, Question
 from vrooli_cli.language.expressions import Value
 from vrooli_cli.ledger import Account
 from vrooli_cli.loading.durations import parse_duration
-from vrooli_cli.model.events import EventMetadata
+from vrooli_cli.model.events import Event, EventMetadata, StepCompleted
 from vrooli_cli.model.routine import Prompt
 from vrooli_cli.model.run import (
     ExecutionContext,
@@ -29,36 +29,33 @@ from vrooli_cli.model.run import (
     ExecutionStatus,
     ResourceUsage,
     StepResult,
+    StepStatus,
 )
 from vrooli_cli.tier2.context import RunContext
-from vrooli_cli.tier2.machine import (
-    Answered,
+from vrooli_cli.tier2.instructions import (
     AskApproval,
-    AttemptEnded,
     CancelAttempt,
-    CancelRequested,
     ClearTimer,
     EndRun,
     Instruction,
     KillAttempt,
-    LookedUp,
     LookUp,
-    RunMachine,
     SetTimer,
     StartAttempt,
-    Stimulus,
-    TimerFired,
-    TimerKey,
 )
+from vrooli_cli.tier2.machine import RunMachine
 from vrooli_cli.tier2.reuse import Reuse, Wanted
 from vrooli_cli.tier2.state import Frame, Node
+from vrooli_cli.tier2.stimuli import Answered, AttemptEnded, CancelRequested, LookedUp, Stimulus
+from vrooli_cli.tier2.timers import Timers
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
+from vrooli_cli.tier3.shorten import cut
 
 TURN_SECONDS = 0.002
 """How long steps that answer at once follow each other before a commit and the rest of the loop have their turn."""
 RESULT_LIMIT = 64 * 1024
-"""A step's result above this many characters of JSON is left out of the ExecutionResult (spec cli.md)."""
+"""A step's result above this many characters of JSON is cut where it is shown (spec cli.md)."""
 _HIDDEN_FROM = 4
 """A secret of fewer characters is masked only as a whole value (spec tools.md)."""
 
@@ -97,7 +94,7 @@ class RunShell:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._stopped: set[str] = set()
-        self._timers: dict[TimerKey, asyncio.TimerHandle] = {}
+        self._timers = Timers(scope.clock, self.tell)
         self._ended: asyncio.Future[str] | None = None
         self._group: asyncio.TaskGroup | None = None
 
@@ -111,18 +108,23 @@ class RunShell:
         self._ended = loop.create_future()
         self._channel.before_flush(self._turn)
         self._channel.on_failure(self._store_failed)
+        self._channel.on_blob(self._kept)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self.tell(first)
+                self._stimuli.insert(0, first)  # a cancel may have come before the run began
+                self._channel.wake()
                 status = await self._ended
                 for task in (*self._asked.values(), *self._tasks.values()):
                     task.cancel()
         finally:
-            for timer in self._timers.values():
-                timer.cancel()
+            self._timers.close()
             self._channel.forget(self._turn)
         return status
+
+    def _kept(self, fact: Event, read: Callable[[bool], Any]) -> None:
+        if isinstance(fact, StepCompleted):
+            self.machine.keep(fact.step_id, read)
 
     def tell(self, stimulus: Stimulus) -> None:
         """A stimulus for the next turn."""
@@ -149,7 +151,10 @@ class RunShell:
         frame = self.machine.frames.get(execution_id)
         if frame is None:
             return None
-        return ExecutionStatus(self.machine.status) if frame is self.machine.root else ExecutionStatus.RUNNING
+        if frame.owner is None:
+            return ExecutionStatus(self.machine.status)
+        waits = frame.owner.standing is StepStatus.SUSPENDED
+        return ExecutionStatus.SUSPENDED if waits else ExecutionStatus.RUNNING
 
     # -- turns --------------------------------------------------------------------------------------------------------
 
@@ -234,21 +239,14 @@ class RunShell:
         task = self._tasks.get(order.address)
         if task is not None:
             self._stopped.add(order.address)
-            task.cancel(STOP)
+            # Not at once: a task that is cancelled before its first step never enters `_attempt`, and nobody is told.
+            asyncio.get_running_loop().call_soon(task.cancel, STOP)
 
     def _set_timer(self, order: SetTimer) -> None:
-        self._clear_timer(ClearTimer(order.key))
-        delay = max(0.0, (order.at - self._clock.now_ns()) / 1e9)
-        self._timers[order.key] = asyncio.get_running_loop().call_later(delay, self._fire, order.key)
-
-    def _fire(self, key: TimerKey) -> None:
-        self._timers.pop(key, None)
-        self.tell(TimerFired(self._clock.now_ns(), key))
+        self._timers.set(order)
 
     def _clear_timer(self, order: ClearTimer) -> None:
-        timer = self._timers.pop(order.key, None)
-        if timer is not None:
-            timer.cancel()
+        self._timers.clear(order)
         if order.key[0] == "approval":
             asked = self._asked.pop(order.key[1], None)
             if asked is not None and asked is not asyncio.current_task():
@@ -370,6 +368,7 @@ class RunShell:
             models=step.model,
             output_schema=step.output_schema,
             effects=step.effects,
+            priority=step.priority,
             timeout_ms=plan.timeout_ms,
             memory_mb=step.limits.max_memory_mb if step.limits is not None else None,
             wait_ms=wait_ms,
@@ -525,12 +524,14 @@ def _shown(root: Frame) -> list[Node]:
 
 def step_result(node: Node) -> StepResult:
     """One step of an ExecutionResult."""
+    kept = node.kept  # then it is cut, and so without secrets: half a secret is not known
     return StepResult(
-        status=node.status,
+        status=node.standing,
         attempts=node.attempts,
         duration_ms=node.duration_ms,
         reused=node.reused,
-        result=node.result,
+        result=node.result if kept is None else cut(kept.read(True), RESULT_LIMIT),
+        truncated=kept is not None,
         error=ExecutionError(**node.error) if node.error is not None else None,
         reason=node.reason or None,
         counts=node.parts(),

@@ -7,7 +7,7 @@ count of slots and one cancel. Only ``RunMachine.evolve`` assigns to any of this
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from heapq import heappop, heappush
 from typing import Any
@@ -101,6 +101,19 @@ class Loop:
         return sum(self.counts.values())
 
 
+class Kept:
+    """A large result that is in the store and not in memory any more.
+
+    Attributes:
+        read: Reads it again: True as people may see it, False as it was.
+    """
+
+    __slots__ = ("read",)
+
+    def __init__(self, read: Callable[[bool], Any]) -> None:
+        self.read = read
+
+
 class Node:
     """One step at one place of a run.
 
@@ -113,12 +126,14 @@ class Node:
         attempt: The number of the attempt at work or last made; ``first`` is the number before this activation's first.
         turn: The iteration of a ``repeat``, from 1.
         counts: How the parts of a group or child run ended, kept when its inside is let go.
-        calling: The effects of tool calls that were begun and have not answered, by call id; looked at after a crash.
+        calling: The effects of tool calls that were begun and not answered, by call id; looked at after a stop or a
+            crash.
         unknown: True when such a call was ``once`` and nobody knows whether it happened.
         effects: The strongest effect that was carried out here or inside.
     """
 
     __slots__ = (
+        "_result",
         "address",
         "asking",
         "attempt",
@@ -143,7 +158,6 @@ class Node:
         "previous",
         "rank",
         "reason",
-        "result",
         "reused",
         "skipped_parents",
         "started_ns",
@@ -176,7 +190,7 @@ class Node:
         self.calling: dict[str | None, str] | None = None
         self.unknown = False
         self.previous: Any = None
-        self.result: Any = None
+        self._result: Any = None
         self.error: Mapping[str, Any] | None = None
         self.exports: Mapping[str, Any] | None = None
         self.counts: dict[str, int] | None = None
@@ -187,6 +201,22 @@ class Node:
         self.inside: Frame | None = None
         self.continued = self.reused = self.asking = False
         self.deadline: int | None = None
+
+    @property
+    def result(self) -> Any:
+        """What the step gave; read from the store again when it was large and nobody was left to use it."""
+        result = self._result
+        return result.read(False) if type(result) is Kept else result
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        self._result = value
+
+    @property
+    def kept(self) -> Kept | None:
+        """What reads the result, when it is in the store only."""
+        result = self._result
+        return result if type(result) is Kept else None
 
     @property
     def is_loop(self) -> bool:
@@ -211,20 +241,36 @@ class Node:
         """Attempts made in this activation."""
         return self.attempt - self.first
 
+    @property
+    def standing(self) -> StepStatus:
+        """The status as people are told it: a composite in which everything open waits for them waits, too."""
+        loop, inside = self.loop, self.inside
+        if self.status is not RUNNING or (loop is None and inside is None):
+            return self.status
+        if loop is not None:
+            inner = {child.standing for child in loop.children.values()}
+        else:
+            assert inside is not None
+            inner = {node.standing for node in (inside.handler or inside).nodes}
+        waits = SUSPENDED in inner and inner.isdisjoint((RUNNING, READY, RETRYING))
+        return SUSPENDED if waits else RUNNING
+
     def parts(self) -> dict[str, int] | None:
         """How many parts of a composite are where; None for a step that has none."""
         if self.loop is not None:
             counts = {status.value: count for status, count in self.loop.counts.items() if count}
             for child in self.loop.children.values():
                 if child.status not in TERMINAL:
-                    counts[child.status.value] = counts.get(child.status.value, 0) + 1
+                    status = child.standing
+                    counts[status.value] = counts.get(status.value, 0) + 1
             unborn = len(self.loop.items) - sum(counts.values())
             return counts | ({PENDING.value: unborn + counts.get(PENDING.value, 0)} if unborn else {})
         if self.inside is None:
             return self.counts
         counts = {}
         for inner in self.inside.nodes:
-            counts[inner.status.value] = counts.get(inner.status.value, 0) + 1
+            status = inner.standing
+            counts[status.value] = counts.get(status.value, 0) + 1
         return counts
 
     def carried_out(self, effects: str | None) -> None:

@@ -6,115 +6,32 @@ started, so that a view, files and signals can be attached to it first.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from vrooli_cli.bus import Channel
-from vrooli_cli.errors import DefinitionError, Problem, StoreError, VrooliError
+from vrooli_cli.errors import DefinitionError, Problem
 from vrooli_cli.ledger import ResourceTracker
-from vrooli_cli.loading.bundle import bundle_of_workflow
+from vrooli_cli.loading.loaded import refusal
 from vrooli_cli.model.events import Event
-from vrooli_cli.model.plan import PlanSummary
 from vrooli_cli.model.routine import Bundle
-from vrooli_cli.model.run import (
-    ExecutionContext,
-    ExecutionError,
-    ExecutionResult,
-    ExecutionStatus,
-    ResourceAllocation,
-    RoutineExecutionInput,
-    TierExecutionRequest,
-)
-from vrooli_cli.model.swarm import SwarmBundle
+from vrooli_cli.model.run import ExecutionResult, RoutineExecutionInput, TierExecutionRequest
 from vrooli_cli.tier2.context import BlackboardManager, RunContext, check_inputs
-from vrooli_cli.tier2.machine import Answered, MachineOptions, Resumed, RunMachine, RunStarted, Stimulus
+from vrooli_cli.tier2.decisions import MachineOptions
+from vrooli_cli.tier2.machine import RunMachine
 from vrooli_cli.tier2.plan import DependencyResolver, RoutinePlan, summarise
-from vrooli_cli.tier2.reuse import Reuse
+from vrooli_cli.tier2.prepared import Opened, Opening, Prepared, RunOptions, Tier
 from vrooli_cli.tier2.run import RunShell, result_of
+from vrooli_cli.tier2.stimuli import Answered, Resumed, RunStarted, Stimulus
 from vrooli_cli.tier3.registry import ToolRegistry
 from vrooli_cli.tier3.scope import Scope, StepRunner
 
-INBOX_SECONDS: Final = 1.0
-"""How often a run looks for what other processes ask of it."""
 
+class PreparedRun(Prepared):
+    """A run of a routine that has only to be started."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How to run, beside what to run; the flags of ``vrooli run``.
-
-    Attributes:
-        run_id: None makes a new one.
-        environ: The environment that the run may look at.
-        settings: What the history keeps so that a resume can say it again.
-        earlier: The run whose results are used where nothing has changed.
-        forced: Steps that run all the same, with what is inside them.
-        cache: False with ``--no-cache``: steps with ``cache`` use and keep nothing.
-    """
-
-    keep_going: bool = False
-    schedule: str | None = None
-    timeout_ms: int | None = None
-    grace_ms: int = 5000
-    environ: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    earlier: str | None = None
-    forced: tuple[str, ...] = ()
-    cache: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """What the architecture is told when a root run opens.
-
-    Attributes:
-        log: The facts of an earlier life of this run, when it goes on.
-    """
-
-    context: ExecutionContext
-    allocation: ResourceAllocation
-    options: RunOptions
-    bundle: Bundle | SwarmBundle
-    plan: Any
-    inputs: Mapping[str, Any]
-    log: Sequence[tuple[Event, int]] = ()
-
-
-async def _nothing_to_settle() -> None:
-    """Nobody works beside the run."""
-
-
-@dataclass(slots=True)
-class Opened:
-    """What the architecture made for a root run.
-
-    Attributes:
-        narrow: Makes the scope of a child run from its parent's.
-        settle: Waits for what works beside the run (event agents), before its result is made.
-        reuse: Results of other runs.
-        commands: What other processes have left for this run since the last look; None when nobody can.
-        close: Writes the run's end into the history and lets go of everything; the last thing that happens.
-    """
-
-    channel: Channel
-    scope: Scope
-    narrow: Callable[[RunContext, Scope], Scope]
-    close: Callable[[ExecutionResult], Any]
-    work_dir: str = ""
-    settle: Callable[[], Awaitable[None]] = _nothing_to_settle
-    commands: Callable[[], Sequence[Mapping[str, Any]]] | None = None
-    reuse: Reuse | None = None
-
-
-class PreparedRun:
-    """A run that has only to be started.
-
-    Attributes:
-        summary: The plan as a view may see it.
-        channel: Where a view, files and handlers listen.
-        bug: What ended the run if it was a bug of ours.
-    """
+    tier = "tier2"
 
     def __init__(
         self,
@@ -122,114 +39,37 @@ class PreparedRun:
         machine: RunMachine,
         shell: RunShell,
         opened: Opened,
-        context: ExecutionContext,
+        request: TierExecutionRequest,
         tracker: ResourceTracker,
-        allocation: ResourceAllocation,
         first: Stimulus | None = None,
     ) -> None:
+        super().__init__(shell, summarise(plan), opened, request, tracker)
         self.plan = plan
         self.machine = machine
         self.shell = shell
-        self.context = context
-        self.summary: PlanSummary = summarise(plan)
-        self.channel = opened.channel
-        self.scope = opened.scope
-        self.bug: Exception | None = None
-        self._opened = opened
-        self._tracker = tracker
-        self._allocation = allocation
         self._first = first
-
-    @property
-    def run_id(self) -> str:
-        """The execution id of the root run."""
-        return self.context.execution_id
 
     @property
     def waiting(self) -> list[tuple[str, str]]:
         """Address and code of every step that waits for a person."""
         return self.shell.waiting
 
-    def cancel(self, reason: str = "user") -> None:
-        """Ask the run to stop."""
-        self.shell.cancel(reason)
+    async def _go(self, now: int) -> None:
+        await self.shell.run(replace(self._first, now=now) if self._first is not None else RunStarted(now))
 
-    async def run(self) -> ExecutionResult:
-        """Run to the end or the suspension.
-
-        Raises:
-            asyncio.CancelledError: The caller was cancelled; every attempt has been stopped.
-        """
-        clock = self.scope.clock
-        await self._tracker.start_tracking(
-            self.run_id, self._allocation, account=self.scope.account, cancel=lambda: self.cancel("user")
-        )
-        inbox = asyncio.create_task(self._listen(), name=f"inbox:{self.run_id}")
-        try:
-            now = clock.now_ns()  # not when it was prepared: what lies between belongs to no step
-            await self.shell.run(replace(self._first, now=now) if self._first is not None else RunStarted(now))
-        except* Exception as bugs:
-            self.bug = bugs.exceptions[0]
-        finally:
-            inbox.cancel()
-        await self._opened.settle()
-        result = self._result()
-        try:
-            await self._opened.close(result)
-        except VrooliError as error:  # what cannot be stored has not succeeded
-            result = _failed(result, ExecutionError.of(error))
-        self._tracker.set_status(self.run_id, result.status)
-        await self._tracker.stop_tracking(self.run_id)
-        return result
-
-    async def _listen(self) -> None:
-        """Does what other processes ask of this run: answers of approvals, a cancel."""
-        while self._opened.commands is not None:
-            await asyncio.sleep(INBOX_SECONDS)
-            try:
-                commands = self._opened.commands()
-            except StoreError:  # whoever needs the store is told by the channel
-                continue
-            for command in commands:
-                self._obey(command)
-
-    def _obey(self, command: Mapping[str, Any]) -> None:
-        if command.get("do") == "cancel":
-            self.cancel("user")
-        elif (given := answer_in(command, self.scope.clock.now_ns())) is not None:
-            self.shell.tell(given)
+    def _answer(self, given: Answered) -> None:
+        self.shell.tell(given)
 
     def _result(self) -> ExecutionResult:
         machine = self.machine
-        elapsed = machine.active_ns // 1_000_000
-        result = result_of(machine, self.context, elapsed)
+        result = result_of(machine, self.context, machine.active_ns // 1_000_000)
         used = self.scope.account.used
-        if used != machine.credits:
-            usage = result.resources_used.model_copy(update={"credits_used": str(used)})
-            result = result.model_copy(update={"resources_used": usage})
-        if self.bug is not None:
-            cause = f"{type(self.bug).__name__}: {self.bug}"[:500]
-            error = ExecutionError(code="INTERNAL", message="a bug in vrooli ended the run", tier="tier2", cause=cause)
-            return _failed(result, error)
-        if self.channel.failure is not None and result.success:
-            return _failed(result, ExecutionError.of(self.channel.failure, tier="tier2"))
-        return result
+        if used == machine.credits:
+            return result
+        return replace(result, resources_used=replace(result.resources_used, credits_used=str(used)))
 
 
-def _failed(result: ExecutionResult, error: ExecutionError) -> ExecutionResult:
-    changes = {"success": False, "status": ExecutionStatus.FAILED, "error": error, "result": None}
-    return result.model_copy(update=changes)
-
-
-def answer_in(command: Mapping[str, Any], now: int) -> Answered | None:
-    """The answer that a command of the inbox is: ``{"do": "approve" or "reject", "step": …, "by": …}``."""
-    if command.get("do") not in ("approve", "reject"):
-        return None
-    approved = command["do"] == "approve"
-    return Answered(now, str(command.get("step", "")), approved, str(command.get("by", "")), command.get("comment"))
-
-
-class RunStateMachine:
+class RunStateMachine(Tier[PreparedRun]):
     """Runs routines.
 
     Args:
@@ -246,11 +86,9 @@ class RunStateMachine:
         tracker: ResourceTracker,
         opener: Callable[[Opening], Opened],
     ) -> None:
+        super().__init__(tracker, opener)
         self.runner = runner
         self.tools = tools
-        self._tracker = tracker
-        self._opener = opener
-        self._active: dict[str, PreparedRun] = {}
 
     def plan(self, bundle: Bundle) -> tuple[RoutinePlan | None, list[Problem]]:
         """The plan of a bundle, or None; and all that is wrong or worth a warning. Problems name their file by key."""
@@ -292,11 +130,13 @@ class RunStateMachine:
         if bundle is None:
             if asked.workflow is None:
                 raise DefinitionError([Problem((), "a routine needs a workflow or a bundle")])
+            from vrooli_cli.loading.bundle import bundle_of_workflow
+
             bundle = bundle_of_workflow(asked.workflow, asked.routine_id, asked.parameters)
         if plan is None:
             plan, problems = self.plan(bundle)
             if plan is None:
-                raise _refusal(problems)
+                raise refusal(problems)
         inputs = check_inputs(plan.routine, asked.parameters, options.environ)
         return self._prepared(request, options, bundle, plan, inputs, log, resumed)
 
@@ -332,7 +172,7 @@ class RunStateMachine:
         for fact, at in log:
             machine.evolve(fact, at)
         shell = RunShell(machine, opened.channel, self.runner, opened.scope, opened.narrow, opened.reuse)
-        prepared = PreparedRun(plan, machine, shell, opened, context, self._tracker, allocation, resumed)
+        prepared = PreparedRun(plan, machine, shell, opened, request, self._tracker, resumed)
         self._active[context.execution_id] = prepared
         return prepared
 
@@ -361,39 +201,6 @@ class RunStateMachine:
         for fact, at in log:
             machine.evolve(fact, at)
         return RunShell(machine, channel, self.runner, scope, narrow)
-
-    async def execute(self, request: TierExecutionRequest, *, scope: Scope | None = None) -> ExecutionResult:
-        """Run a routine; every failure is a result. See :meth:`prepare` for what is refused (``status: failed``)."""
-        del scope  # a root run's handles are the architecture's; a swarm's tasks come through `prepare`
-        try:
-            prepared = self.prepare(request)
-        except VrooliError as error:
-            failed = ExecutionStatus.FAILED
-            return ExecutionResult(
-                success=False, status=failed, context=request.context, error=ExecutionError.of(error)
-            )
-        try:
-            return await prepared.run()
-        finally:
-            self._active.pop(prepared.run_id, None)
-
-    async def get_execution_status(self, execution_id: str) -> ExecutionStatus:
-        """Where a run, or a child run of one that is at work, is; UnknownRunError (a KeyError) for an unknown id."""
-        for prepared in self._active.values():
-            status = prepared.shell.status_of(execution_id)
-            if status is not None:
-                return status
-        return await self._tracker.get_execution_status(execution_id)
-
-    async def cancel_execution(self, execution_id: str) -> None:
-        """Ask a run to stop, from any task; its ``execute`` returns with status ``cancelled``."""
-        await self._tracker.cancel_execution(execution_id)
-
-
-def _refusal(problems: Sequence[Problem]) -> DefinitionError:
-    wrong = [problem for problem in problems if not problem.warning]
-    codes = {problem.code for problem in wrong}
-    return DefinitionError(wrong, code=codes.pop() if len(codes) == 1 else None)
 
 
 def _machine_options(request: TierExecutionRequest, options: RunOptions, work_dir: str) -> MachineOptions:

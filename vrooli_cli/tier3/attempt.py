@@ -188,6 +188,8 @@ class Attempt:
         """The host's outcome, checked and told; also told when the call is stopped."""
         scope = self.scope
         started = scope.clock.monotonic()
+        if self.clock is not None and getattr(scope.host, "queues", False):
+            scope = scope.child(waiting=self.waiting)
         try:
             outcome = await scope.host.call(invocation, scope)
         except asyncio.CancelledError:

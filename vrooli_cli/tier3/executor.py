@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from vrooli_cli.errors import ToolError, VrooliError
@@ -329,7 +330,7 @@ def _take_back_cancel() -> None:
 def _ended(attempt: Attempt, error: ExecutionError) -> Outcome:
     """A failed outcome; the error names its step."""
     if error.step is None:
-        error = error.model_copy(update={"step": attempt.call.address})
+        error = replace(error, step=attempt.call.address)
     return Outcome(None, error, attempt.effects, attempt.credits, attempt.memory_mb)
 
 

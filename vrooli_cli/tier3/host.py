@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -170,7 +171,7 @@ def error_of(error: ToolError, step: str) -> ExecutionError:
         code = "TOOL_FAILED"
     if not error.retryable:
         context["retryable"] = False
-    return told.model_copy(update={"code": code, "context": context})
+    return replace(told, code=code, context=context)
 
 
 def blocking(function: Callable[[dict[str, Any], ToolContext], Any]) -> Execute:

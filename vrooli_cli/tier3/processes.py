@@ -26,10 +26,12 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import IO, Final
+from dataclasses import field
+from typing import IO, ClassVar, Final
+from weakref import WeakSet
 
 from vrooli_cli.errors import ToolError, VrooliError
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3 import proctable
 from vrooli_cli.tier3.memory import MIB, MemoryMeter, exceeded
 from vrooli_cli.tier3.proctable import Process
@@ -43,7 +45,7 @@ _CHUNK = 1 << 16
 _LAST_WORD = 2.0  # seconds that killed processes have to disappear
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Command:
     """A program to run.
 
@@ -61,7 +63,7 @@ class Command:
     cap: int = CAP
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Finished:
     """How a program ended.
 
@@ -81,9 +83,16 @@ class Finished:
 
 
 class Processes:
-    """The commands of one process of ours, over all runs."""
+    """The commands of one host, over all its runs.
+
+    Several hosts may be at work in one process, and the system knows only the process as parent. So each knows of the
+    others: what is theirs is no stray of ours.
+    """
+
+    _all: ClassVar[WeakSet[Processes]] = WeakSet()
 
     def __init__(self) -> None:
+        self._all.add(self)
         self._live: dict[int, _Child] = {}
         self._left: dict[int, _Left] = {}  # session → what a command that has ended left behind in it
         self._timer: asyncio.TimerHandle | None = None
@@ -264,13 +273,17 @@ class Processes:
 
         While several commands run nobody can say whose they are; they are left for the last one.
         """
-        if not alone or self._since is None:
+        if not alone or self._since is None or any(other._live for other in self._others()):
             return []
         strays = [one for one in self._adopted(known) if one.session not in self._left]
         family = proctable.descendants(known, [one.pid for one in strays])
         return [one for one in (*strays, *family.values()) if not one.zombie]
 
+    def _others(self) -> list[Processes]:
+        return [one for one in self._all if one is not self]
+
     def _adopted(self, known: Mapping[int, Process]) -> list[Process]:
+        theirs = {pid for one in self._others() for pid in (*one._live, *one._left, *one._spared)}
         me, since = os.getpid(), self._since or 0.0
         ours = os.getsid(0)
         return [
@@ -278,6 +291,7 @@ class Processes:
             for one in known.values()
             if one.parent == me
             and one.session != ours
+            and theirs.isdisjoint((one.pid, one.session))
             and one.pid not in self._live
             and one.pid not in self._spared
             and one.start >= since
@@ -373,7 +387,7 @@ class _Share:
         self.peak = max(self.peak, used)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Left:
     """The session of a command that has ended, while it has members."""
 

@@ -5,7 +5,6 @@ Linux is read from ``/proc`` directly (some 10 us a process); elsewhere psutil t
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections import deque
@@ -38,6 +37,8 @@ def become_subreaper() -> bool:
     """Orphans of our descendants become our children instead of init's; False where the system has no such thing."""
     if not _LINUX:
         return False
+    import ctypes
+
     try:
         return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):

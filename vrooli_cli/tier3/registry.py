@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from os.path import join
 from time import monotonic
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -14,6 +16,7 @@ from vrooli_cli.language.schema import Schema, Violation, compile_schema
 from vrooli_cli.language.shell import told
 from vrooli_cli.model.events import Event
 from vrooli_cli.model.run import EFFECTS_ORDER, Effects
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.processes import Command, Finished
 from vrooli_cli.tier3.scope import Scope, ToolInvocation
 
@@ -100,6 +103,14 @@ class ToolContext:
         """A temporary folder of the run, made on first use and removed at its end."""
         return self.scope.work_dir()
 
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """``traceparent`` and ``tracestate`` for what this call does elsewhere; empty when nobody traces the run."""
+        call, scope = self.call, self.scope
+        if scope.traced is None:
+            return {}
+        return scope.traced(scope.execution_id, call.address, call.attempt, call.call_id)
+
     def emit(self, fact: Event) -> None:
         """Say that something happened."""
         self.scope.emit(fact)
@@ -161,7 +172,7 @@ class Execute(Protocol):
         """One call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Tool:
     """One tool.
 
@@ -177,8 +188,11 @@ class Tool:
         bound: Names that the tool itself gives those expressions (``row``); tier 2 does not look for them.
         asks: True for tools that a model may only call after a person agreed (spec tools.md, defaults).
         instant: True for tools that answer at once, without waiting for anything: their attempts need no task.
+        secrets: The declared secrets that a call may ask for.
+        environ: The variables of vrooli's own environment that a call takes over.
         origin: ``box``, ``file:line`` or ``mcp:SERVER``.
         digest: Changes when the tool's meaning may have changed; part of a result's key.
+        answers: What its result is, for people; models are not told.
     """
 
     name: str
@@ -194,10 +208,13 @@ class Tool:
     bound: frozenset[str] = frozenset()
     asks: bool = False
     instant: bool = False
+    secrets: frozenset[str] = frozenset()
+    environ: frozenset[str] = frozenset()
     origin: str = "box"
     digest: str = ""
     output_schema: Mapping[str, Any] | None = None
     timeout_ms: int | None = None
+    answers: str = ""
     _memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -306,6 +323,19 @@ class ToolRegistry:
     def get_all_tools(self) -> list[Tool]:
         """Every tool, by name."""
         return sorted(self, key=lambda tool: tool.name)
+
+    def digest(self) -> str:
+        """Changes when a tool may be described, checked or bound in another way; those of the box are vrooli's own."""
+        told = [
+            [tool.name]
+            if tool.origin == "box"
+            else [
+                *(tool.name, tool.origin, tool.digest, tool.schema, tool.output_schema, tool.effects, tool.main),
+                *(sorted(tool.literal), sorted(tool.expressions), sorted(tool.bound), tool.asks, tool.timeout_ms),
+            ]
+            for tool in self.get_all_tools()
+        ]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[Tool]:
         yield from self._tools.values()

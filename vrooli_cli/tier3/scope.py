@@ -8,8 +8,10 @@ allocation, policy and tools can only shrink on the way down. News comes up as `
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import field, replace
 from typing import Any, Final, Literal, Protocol
 
 from vrooli_cli.errors import VrooliError
@@ -36,6 +38,7 @@ class StepCall:
         parameters: Rendered; validated by tier 3.
         prompt: The rendered prompt keys (``prompt, system, messages, tools, …``) when ``kind`` is ``prompt``.
         effects: What the step says; None is "as the tool says".
+        priority: The step's; it goes first where requests to a model queue.
         written: True when a person wrote this call in a file; False when a model chose it.
         wait_ms: For ``wait``.
         agent: The swarm's agent that acts, for norms and permissions.
@@ -52,6 +55,7 @@ class StepCall:
     models: tuple[str, ...] = ()
     output_schema: Mapping[str, Any] | None = None
     effects: Effects | None = None
+    priority: int = 1
     timeout_ms: int | None = None
     memory_mb: int | None = None
     wait_ms: int = 0
@@ -82,7 +86,7 @@ class Outcome:
         return cls(error=ExecutionError.of(error, step=step, tier="tier3"), effects=effects, credits=credits)
 
 
-@dataclass(slots=True, kw_only=True)
+@lean(kw_only=True, frozen=False)
 class ToolInvocation:
     """One call of one tool, let in by the gate: plain data that pickles, so that a host may be another process.
 
@@ -113,7 +117,7 @@ class ToolInvocation:
     resources: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class ToolOutcome:
     """How a call ended: a value that pickles, never an exception."""
 
@@ -136,11 +140,15 @@ class StepRunner(Protocol):
         """Exactly one attempt. Raises nothing but ``asyncio.CancelledError``."""
 
 
+def _process_environment() -> Mapping[str, str]:
+    return os.environ
+
+
 async def _durable() -> None:
     """Nothing to wait for: the default where there is no journal on disk."""
 
 
-@dataclass(slots=True, kw_only=True)
+@lean(kw_only=True, frozen=False)
 class Scope:
     """The live handles of one run, narrowed for one child or one attempt.
 
@@ -157,6 +165,7 @@ class Scope:
         masker: Replaces secrets in bytes that leave the process.
         secrets: Secret name → value, for tools that ask for them.
         env: What a child process gets beside PATH, HOME, LANG and TMPDIR.
+        environ: The environment that vrooli was started in, for command tools that take over variables by name.
         folder: Where vrooli was started; relative paths of tools start here.
         roots: Folders that file tools may touch without a rule.
         work_dir: A temporary folder of the run, made on first use.
@@ -169,6 +178,8 @@ class Scope:
             enough.
         agent: The swarm's agent whose task this run is; it stands on every call.
         strategies: The levels of ``policy: {strategies: …}``, as :meth:`Gate.admit_strategy` takes them.
+        waiting: A host under which a call queues holds the step's time-out still with it.
+        traced: The W3C trace headers of a call, from execution id, address, attempt and call id; None without a trace.
     """
 
     execution_id: str
@@ -184,6 +195,7 @@ class Scope:
     masker: Masker | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=_process_environment)
     folder: str = "."
     roots: tuple[str, ...] = ()
     work_dir: Callable[[], str] = str
@@ -195,6 +207,8 @@ class Scope:
     slots: asyncio.Semaphore | None = None
     strategies: tuple[tuple[str, Mapping[str, str]], ...] = ()
     agent: str | None = None
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    traced: Callable[[str, str, int, str | None], Mapping[str, str]] | None = None
     user_id: str = ""
     correlation_id: str = ""
     swarm_id: str | None = None

@@ -16,7 +16,6 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from vrooli_cli.errors import VrooliError, did_you_mean
 from vrooli_cli.language.expressions import BoundExpression
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.model.run import ExecutionStrategy
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.remembered import Memo, RememberedCall, memo_of
 from vrooli_cli.tier3.ai.service import MAX_TOKENS, AIReply, AIRequest, AIService, ToolOffer, ToolUse
 from vrooli_cli.tier3.attempt import Attempt, stronger
@@ -109,7 +109,7 @@ def offered(patterns: Sequence[str], registry: ToolRegistry) -> list[Tool]:
     return list(found.values())
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Called:
     """How one call of a model ended: a result, or an error."""
 
@@ -198,6 +198,7 @@ class _Conversation:
             attempt=call.attempt,
             turn=self._asked,
             told=self._told,
+            priority=call.priority,
         )
         reply = await self._service.ask(request, self._attempt.scope, self._attempt)
         self._told = len(self._messages)
@@ -288,7 +289,7 @@ class _Conversation:
         call, scope = self._attempt.call, self._attempt.scope
         known = self._memo.call(scope.execution_id, call.address, call.attempt, use.id) if self._memo else None
         try:
-            if known is not None and (known.returned is not None or known.effects == "once"):
+            if known is not None and self._stands(known):
                 return self._known(known)
             return _Called(await self._through_the_door(tool, arguments, use.id))
         except VrooliError as error:
@@ -297,6 +298,10 @@ class _Conversation:
     async def _through_the_door(self, tool: Tool, arguments: dict[str, Any], call_id: str) -> Any:
         bound = {name: _bound(value) if name in tool.expressions else value for name, value in arguments.items()}
         return await self._attempt.call_tool(tool, bound, written=False, call_id=call_id)
+
+    def _stands(self, known: RememberedCall) -> bool:
+        """True when a call that was made before is not made again."""
+        return known.returned is not None or known.effects == "once"
 
     def _known(self, known: RememberedCall) -> _Called:
         """What the log says of a call; a ``once`` call that was under way is not made again."""
@@ -367,6 +372,12 @@ class _Chosen(_Conversation):
         if schema is not None:
             self._schemas.check(schema, result)
         return result
+
+    def _stands(self, known: RememberedCall) -> bool:
+        """A call that failed was the attempt; the next one makes it again, as with a step that names its arguments."""
+        returned = known.returned
+        again = returned is not None and not returned.success and returned.attempt < self._attempt.call.attempt
+        return super()._stands(known) and not again
 
     async def _through_the_door(self, tool: Tool, arguments: dict[str, Any], call_id: str) -> Any:
         bound = {name: _bound(value) if name in tool.expressions else value for name, value in arguments.items()}

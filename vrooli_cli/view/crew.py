@@ -33,17 +33,32 @@ class Crew:
     Attributes:
         members: Agent id → member, in the order of the file.
         busy: Members with work, in the order in which they got it.
-        agent_of: Task id → agent id.
+        agent_of: Task id → agent id; the first of several.
+        parts: Task id → how many agents do it, where there are several.
+        tasks: The ids in the present plan.
         violations: Norms broken so far; ``last_violation`` is the latest in words.
     """
 
-    __slots__ = ("agent_of", "busy", "goal", "last_violation", "members", "violations")
+    __slots__ = (
+        "_ended",
+        "agent_of",
+        "busy",
+        "goal",
+        "last_violation",
+        "members",
+        "parts",
+        "tasks",
+        "violations",
+    )
 
     def __init__(self) -> None:
         self.goal = ""
         self.members: dict[str, Member] = {}
         self.busy: dict[str, Member] = {}
         self.agent_of: dict[str, str] = {}
+        self.parts: dict[str, int] = {}
+        self.tasks: set[str] = set()
+        self._ended: dict[str, int] = {}
         self.violations = 0
         self.last_violation = ""
 
@@ -75,6 +90,9 @@ class Crew:
             chosen = agent.get("agent", agent.get("agent_id", "")) if isinstance(agent, Mapping) else agent
             if chosen:
                 self.agent_of[str(task_id)] = self.member(str(chosen)).id
+            several = agent.get("agents") if isinstance(agent, Mapping) else None
+            if isinstance(several, (list, tuple)):
+                self.parts[str(task_id)] = len(several)
 
     def learn_tasks(self, tasks: Any) -> Iterator[list[str]]:
         """The phases of a task graph: generations by ``dependencies``; what lies on a cycle comes last."""
@@ -83,6 +101,7 @@ class Crew:
             for task in _items(tasks)
             if isinstance(task, Mapping) and "id" in task
         }
+        self.tasks = set(needs)
         blocks: dict[str, list[str]] = {}
         open_needs = {}
         for task, wanted in needs.items():
@@ -117,6 +136,15 @@ class Crew:
         member.tasks.pop(task_id, None)
         if not member.tasks:
             self.busy.pop(agent_id, None)
+
+    def completes(self, task_id: str) -> bool:
+        """An agent has completed its part; True when that was the last one of the task."""
+        self._ended[task_id] = self._ended.get(task_id, 0) + 1
+        return self._ended[task_id] >= self.parts.get(task_id, 1)
+
+    def works_on(self, task_id: str) -> bool:
+        """True while somebody is at work on the task."""
+        return any(task_id in member.tasks for member in self.busy.values())
 
     def idle(self) -> None:
         """Nobody works (a resumed swarm starts its open tasks again)."""

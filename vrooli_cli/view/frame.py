@@ -7,9 +7,9 @@ colour says, a sign or a word says too. Every line fits the width to the cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 
+from vrooli_cli.model.values import lean
 from vrooli_cli.view.board import (
     CANCELLED,
     COMPLETED,
@@ -65,7 +65,7 @@ _RUN_STATES = {
 _STRATEGIES = {"deterministic": "det.", "conversational": "conv.", "reasoning": "reas."}
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Look:
     """What the terminal can show.
 
@@ -190,7 +190,7 @@ def _progress(screen: Screen, width: int, look: Look) -> Line:
 # --- body ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class _Columns:
     """Widths of the columns of the body; 0 leaves one out."""
 

@@ -7,12 +7,12 @@ costs. :meth:`Line.rich` makes one where rich draws.
 from __future__ import annotations
 
 from functools import lru_cache
-
-from rich.color import ColorSystem
-from rich.style import Style
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from vrooli_cli.view.text import cells, fit
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 Part = tuple[str, str]
 """(text, style); the style is a name that rich knows, such as ``bold`` or ``red``, or empty."""
@@ -94,6 +94,8 @@ class Line:
 
     def rich(self) -> Text:
         """The same for rich."""
+        from rich.text import Text
+
         text = Text()
         for piece, style in self.parts:
             text.append(piece, style)
@@ -116,6 +118,9 @@ def _ascii(text: str) -> str:
 
 @lru_cache(256)
 def _codes(name: str, colour: bool) -> tuple[str, str]:
+    from rich.color import ColorSystem
+    from rich.style import Style
+
     style = Style.parse(name)
     begin, _, end = (
         (style if colour else style.without_color).render("\0", color_system=ColorSystem.STANDARD).partition("\0")

@@ -15,9 +15,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, TextIO
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.plan import PlanSummary
@@ -30,6 +28,9 @@ from vrooli_cli.view.state import ViewState
 from vrooli_cli.view.summary import final_summary
 from vrooli_cli.view.terminal import Painter, Scribe
 from vrooli_cli.view.text import block
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 INTERVAL = 1 / 12
 """Seconds from one picture to the next, at the least."""
@@ -257,11 +258,10 @@ class LiveView:
 
 
 def _harmless(text: str | Text | Line, *, colour: bool) -> str:
-    if isinstance(text, Text):
-        text = of_rich(text)
-    if isinstance(text, Line):
-        return text.ansi(colour=colour) + "\n"
-    return block(text).rstrip("\n") + "\n"
+    if isinstance(text, str):
+        return block(text).rstrip("\n") + "\n"
+    line = text if isinstance(text, Line) else of_rich(text)  # rich's: whoever made it has imported rich
+    return line.ansi(colour=colour) + "\n"
 
 
 def speaks_unicode(stream: TextIO) -> bool:

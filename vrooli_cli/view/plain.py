@@ -11,9 +11,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC
-from typing import Any, TextIO
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vrooli_cli.model import events as e
 from vrooli_cli.model.plan import PlanSummary
@@ -25,6 +23,9 @@ from vrooli_cli.view.summary import final_summary
 from vrooli_cli.view.terminal import Scribe
 from vrooli_cli.view.text import block, count, duration, place
 from vrooli_cli.view.told import ALERT, Told, tell
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 LOOP_LIMIT = 20
 RUN_LIMIT = 200
@@ -167,7 +168,7 @@ class PlainView:
         if isinstance(text, str):
             self.scribe.say(block(text).rstrip("\n") + "\n")
             return
-        if isinstance(text, Text):
+        if not isinstance(text, Line):  # rich's: whoever made it has imported rich
             text = of_rich(text)
         if not self.look.unicode:
             text = text.ascii(4_000)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vrooli_cli.model.values import lean
 from vrooli_cli.view.told import Told
 
 
-@dataclass(slots=True, kw_only=True)
+@lean(kw_only=True, frozen=False)
 class Row:
     """A step or task, or something at work inside of one (``depth`` 1); changed only while a picture is made.
 
@@ -36,7 +35,7 @@ class Row:
     total: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Bar:
     """A batch of which not every step has a row; ``tally`` counts its steps by state."""
 
@@ -45,14 +44,14 @@ class Bar:
     tally: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class More:
     """What has no row, counted by state."""
 
     counts: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Speech:
     """The end of what a model says; ``said`` counts characters so far."""
 
@@ -63,7 +62,7 @@ class Speech:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Place:
     """A member of the team: ``load`` of ``limit`` places taken, and by what."""
 
@@ -75,7 +74,7 @@ class Place:
     violations: int
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class TeamPart:
     """The swarm's half of the picture.
 
@@ -93,7 +92,7 @@ class TeamPart:
     last_violation: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class Screen:
     """Everything that is drawn, and the room there is.
 

@@ -400,6 +400,9 @@ class ViewState:
 
     def _over(self, status: str, at: datetime) -> None:
         self.status, self.ended = status, at
+        if status == "suspended":
+            for address in list(self.running):  # nothing works any more: it waits for what is inside
+                self._park(address, SUSPENDED, at)
 
     def _routine_started(self, fact: e.RoutineStarted, at: datetime) -> None:
         if fact.parent_execution_id is None and self.crew is None:
@@ -599,6 +602,8 @@ class ViewState:
 
     def _swarm_suspended(self, fact: e.SwarmSuspended, at: datetime) -> None:
         self._over("suspended", at)
+        for task in fact.tasks:
+            self.board.move(self._known(task), SUSPENDED)
 
     def _swarm_resumed(self, fact: e.SwarmResumed, at: datetime) -> None:
         self._the_crew().goal = line(fact.goal)
@@ -607,11 +612,18 @@ class ViewState:
 
     def _decomposed(self, fact: e.GoalDecomposed | e.PlanRevised, at: datetime) -> None:
         for phase in self._the_crew().learn_tasks(fact.tasks):
-            self.board.add_batch(phase)
+            if any(self.board.find(task) < 0 for task in phase):  # else the plan has told it
+                self.board.add_batch(phase)
 
     def _plan_revised(self, fact: e.PlanRevised, at: datetime) -> None:
+        crew = self._the_crew()
+        before = crew.tasks
         self._decomposed(fact, at)
-        self._the_crew().assign(fact.assignments)
+        crew.assign(fact.assignments)
+        for task in before - crew.tasks:  # out of the plan: it will not be done
+            unit = self.board.find(task)
+            if unit >= 0 and self.board.status[unit] < COMPLETED:
+                self.board.move(unit, SKIPPED)
 
     def _team_formed(self, fact: e.TeamFormed, at: datetime) -> None:
         self._the_crew().form(fact.agents, fact.roles, fact.assignments)
@@ -634,7 +646,8 @@ class ViewState:
         self.board.move(unit, RUNNING)
 
     def _task_completed(self, fact: e.TaskCompleted, at: datetime) -> None:
-        unit = self._task_ended(fact, COMPLETED)
+        last = self._the_crew().completes(fact.task_id)
+        unit = self._task_ended(fact, COMPLETED if last else RUNNING)
         self.board.credits[unit] = max(self.board.credits[unit], _whole(fact.credits))
 
     def _task_failed(self, fact: e.TaskFailed, at: datetime) -> None:
@@ -653,7 +666,8 @@ class ViewState:
 
     def _task_reassigned(self, fact: e.TaskReassigned, at: datetime) -> None:
         self._task_assigned(fact, at)
-        self.board.move(self._known(fact.task_id), WAITING)
+        at_work = self._the_crew().works_on(fact.task_id)
+        self.board.move(self._known(fact.task_id), RUNNING if at_work else WAITING)
         if self.failed.pop(fact.task_id, None) is not None:
             self.failures -= 1
 

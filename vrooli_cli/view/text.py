@@ -12,8 +12,6 @@ import unicodedata
 from functools import lru_cache
 from urllib.parse import unquote
 
-from rich.cells import cell_len
-
 LINE_LIMIT = 240
 """Characters of one line of outside text that are kept at the most."""
 
@@ -86,7 +84,13 @@ def _tamed(text: str) -> str:
 
 def cells(text: str) -> int:
     """Columns of the terminal that the text takes."""
-    return len(text) if text.isascii() else cell_len(text)
+    return len(text) if text.isascii() else _cells(text)
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def fit(text: str, width: int) -> str:
@@ -99,7 +103,7 @@ def fit(text: str, width: int) -> str:
         return text[: width - 1] + "…"
     used = 0
     for position, char in enumerate(text):
-        used += cell_len(char)
+        used += _cells(char)
         if used > width - 1:
             return text[:position] + "…"
     return text

@@ -7,11 +7,11 @@ The words of an event are taken when it happens, which is cheap, and become text
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from vrooli_cli.model import events as e
+from vrooli_cli.model.values import lean
 from vrooli_cli.view.board import CANCELLED, COMPLETED, FAILED, READY, RETRYING, RUNNING, SKIPPED, SUSPENDED
 from vrooli_cli.view.text import line, place
 
@@ -22,7 +22,7 @@ Words = tuple[int, object, int, object]
 """(mark, subject, milliseconds or -1, what else there is to say: a text, an error on the wire, or a tuple of both)."""
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Told:
     """One event, ready to be shown: all text is harmless.
 

@@ -43,11 +43,11 @@ def load_organisation(path: str | Path) -> OrganisationSpec:
     return _from_yaml(file)
 
 
-def organisation_from_xml(text: bytes, file: Path) -> OrganisationSpec:
+def organisation_from_xml(text: bytes | str, file: Path) -> OrganisationSpec:
     """The organisation in the text of an XML file.
 
     Args:
-        text: The bytes of the file.
+        text: The bytes of the file, or its text whatever encoding it declares.
         file: Its path: for messages, and for includes beside it.
 
     Raises:
@@ -122,11 +122,11 @@ class _Element:
         return [c for o in self.all(outer) for c in o.all(inner)]
 
 
-def _parse(text: bytes, file: Path) -> _Element:
-    parser = expat.ParserCreate(namespace_separator=_SEPARATOR)
+def _parse(text: bytes | str, file: Path) -> _Element:
+    parser = expat.ParserCreate("utf-8" if isinstance(text, str) else None, namespace_separator=_SEPARATOR)
     builder = _Builder(parser, file)
     try:
-        parser.Parse(text, True)
+        parser.Parse(text.encode("utf-8", "replace") if isinstance(text, str) else text, True)
     except expat.ExpatError as error:
         message = f"not well-formed XML: {expat.ErrorString(error.code)}"
         raise _refusal(file, message, error.lineno, error.offset + 1) from None

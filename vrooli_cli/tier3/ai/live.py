@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.ledger import Reservation
 from vrooli_cli.model.events import AIFallback, AIThrottled
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.faults import Fault
 from vrooli_cli.tier3.ai.governor import Call, Governor, Throttled
 from vrooli_cli.tier3.ai.models import Target, no_key
@@ -33,19 +34,26 @@ class Transport(Protocol):
     """Sends one request body to one endpoint, once."""
 
     async def send(
-        self, target: Target, body: Mapping[str, Any], hear: Callable[[str], None]
-    ) -> tuple[Assembly, Mapping[str, str]]:
-        """The whole answer with the headers (lower-case names); ``hear`` is told text as it arrives.
+        self,
+        target: Target,
+        body: Mapping[str, Any],
+        begun: Callable[[Mapping[str, str]], None],
+        hear: Callable[[str], None],
+    ) -> Assembly:
+        """The whole answer; ``begun`` is told its headers (lower-case names) first, ``hear`` its text as it arrives.
 
         Raises:
             Fault: Anything else.
         """
 
+    async def ready(self, target: Target) -> None:
+        """Load what sending needs; awaited before every request, so that no clock runs while it takes its time."""
+
     async def aclose(self) -> None:
         """Close every connection."""
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Ask:
     """One request on its way: what all its tries share."""
 
@@ -105,13 +113,13 @@ class LiveService:
         dialect = self._dialects.setdefault((target.base_url, target.model), Dialect.of(target))
         body = body_of(request, target, dialect, ask.names, request.max_tokens)
         digest = digest_of_body(body)
-        tokens = size_of(body) // 4
+        tokens = size_of(body) // 4 + request.max_tokens
         lessons = 0
         async with self.governor.call(target.lane, digest, priority=request.priority, tokens=tokens) as call:
             while True:
-                await self._permit(call, ask)
+                await self._permit(call, ask, target)
                 try:
-                    reply, headers = await self._try(target, ask, body)
+                    reply = await self._try(target, ask, body, call)
                 except Fault as fault:
                     if lessons < _LESSONS and fault.status in (400, 422) and dialect.learn(fault.message, request):
                         lessons += 1
@@ -123,11 +131,12 @@ class LiveService:
                     call.landed()
                     raise
                 else:
-                    call.answered(headers, time.time())
+                    call.answered()
                     return reply
 
-    async def _permit(self, call: Call, ask: _Ask) -> None:
+    async def _permit(self, call: Call, ask: _Ask, target: Target) -> None:
         with ask.caller.waiting():
+            await self._transport.ready(target)
             try:
                 await call.permit()
             except Throttled as closed:
@@ -154,7 +163,7 @@ class LiveService:
 
     # --- one try ------------------------------------------------------------------------------------------------------
 
-    async def _try(self, target: Target, ask: _Ask, body: dict[str, Any]) -> tuple[AIReply, Mapping[str, str]]:
+    async def _try(self, target: Target, ask: _Ask, body: dict[str, Any], call: Call) -> AIReply:
         """Reserve, send, settle."""
         request, scope = ask.request, ask.scope
         size = size_of(body)
@@ -162,10 +171,11 @@ class LiveService:
         key = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
         stream = Deltas(request, scope)
         try:
-            told = Told.requested(request, scope, target.name, first=not ask.told)
+            told = Told.requested(request, scope, target.name, target=target, first=not ask.told)
             ask.told += 1
             await _committed(scope)
-            answer, headers = await self._transport.send(target, {**body, key: max_tokens}, stream.feed)
+            sent = {**body, key: max_tokens}
+            answer = await self._transport.send(target, sent, lambda said: call.heard(said, time.time()), stream.feed)
         except Fault as fault:
             stream.close()
             fault.spoke = stream.spoke
@@ -180,7 +190,7 @@ class LiveService:
         self._settle(held, ask, cost, estimated=answer.usage is None)
         reply = replace(reply, credits=ask.credits)
         told.responded(reply)
-        return reply, headers
+        return reply
 
     async def _reserve(self, target: Target, ask: _Ask, size: int) -> tuple[Reservation, int]:
         """Set the worst case aside; the bound of the answer is what the ledger could grant."""
@@ -209,6 +219,7 @@ class LiveService:
             refusal=answer.refusal,
             shrunk=max_tokens < ask.request.max_tokens,
             max_tokens=max_tokens,
+            answered_model=answer.model if answer.model != target.model else None,
         )
 
     def _settle_fault(self, held: Reservation, ask: _Ask, target: Target, fault: Fault) -> None:
@@ -246,6 +257,8 @@ def _unanswered(failed: list[tuple[Target, Fault]]) -> VrooliError:
     """Why nobody answered, in one line."""
     throttled = all(fault.kind == "throttled" and fault.status in (429, 529) for _, fault in failed)
     told = "; ".join(f"{target.name}: {fault.message}" for target, fault in failed)
+    if failed[-1][1].spoke:
+        told += "; a part of it was shown, so it is not asked for again in silence: `retry` on the step does it"
     context: dict[str, Any] = {"models": [target.name for target, _ in failed]}
     last = failed[-1][1]
     if last.status is not None:

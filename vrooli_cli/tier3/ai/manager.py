@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from vrooli_cli.errors import Pointer, Problem, VrooliError
-from vrooli_cli.tier3.ai.governor import Governor
-from vrooli_cli.tier3.ai.live import LiveService
-from vrooli_cli.tier3.ai.models import Models
-from vrooli_cli.tier3.ai.remembered import Cassette, Memo, Remembered
-from vrooli_cli.tier3.ai.service import MAX_TOKENS, AIReply, AIRequest, AIService, Caller
 from vrooli_cli.tier3.scope import Scope
+
+if TYPE_CHECKING:  # whoever brings or asks a model imports them: a run without one starts without them
+    from vrooli_cli.tier3.ai.governor import Governor
+    from vrooli_cli.tier3.ai.models import Models
+    from vrooli_cli.tier3.ai.remembered import Cassette, Memo
+    from vrooli_cli.tier3.ai.service import AIReply, AIRequest, AIService, Caller
 
 
 class AIServiceManager:
@@ -39,7 +41,7 @@ class AIServiceManager:
         governor: Governor | None = None,
     ) -> None:
         self._service = service
-        self._is_live = service is None or isinstance(service, LiveService)
+        self._is_live = service is None or _asks_endpoints(service)
         self._environ = environ if environ is not None else {}
         self._model = model
         self._allow_unpriced = allow_unpriced
@@ -59,13 +61,18 @@ class AIServiceManager:
             definitions: The routine's ``models`` (``Routine.extras["models"]``).
             memo: What a resumed run was answered before.
         """
-        models = Models(
+        return BoundAI(self, definitions, memo)
+
+    def models(self, definitions: Mapping[str, Mapping[str, Any]] | None) -> Models:
+        """Names → targets under these definitions."""
+        from vrooli_cli.tier3.ai.models import Models
+
+        return Models(
             definitions,
             self._environ,
             default=self._model,
             allow_unpriced=self._allow_unpriced or not self.is_live,
         )
-        return BoundAI(self, models, memo)
 
     async def ask(self, request: AIRequest, scope: Scope, caller: Caller | None = None) -> AIReply:
         """Ask with no definitions but the process's own."""
@@ -78,7 +85,7 @@ class AIServiceManager:
         messages: Sequence[Mapping[str, Any]],
         model: str | None = None,
         temperature: float | None = None,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int | None = None,
         scope: Scope | None = None,
     ) -> AIReply:
         """The seed's way: one question, one answer, in ``reply.choices[0].message.content``.
@@ -87,17 +94,19 @@ class AIServiceManager:
             messages: ``{role, content}`` each.
             model: A name; None is the default model.
             temperature: None is the endpoint's own.
-            max_tokens: Of the answer.
+            max_tokens: Of the answer; None is what a step asks for that does not say.
             scope: Whose credits are spent and who is told; None for nobody's.
 
         Raises:
             VrooliError: As :meth:`AIReply.check` and :class:`~.service.AIService`.
         """
+        from vrooli_cli.tier3.ai.service import MAX_TOKENS, AIRequest
+
         request = AIRequest(
             messages=tuple(messages),
             models=(model,) if model else (),
             temperature=temperature,
-            max_tokens=max_tokens,
+            max_tokens=max_tokens or MAX_TOKENS,
         )
         reply = await self.ask(request, scope or _alone())
         reply.check()
@@ -123,21 +132,33 @@ class AIServiceManager:
 
 
 class BoundAI:
-    """The models of one routine behind the seam: names become targets, then memo, cassette and service are asked.
+    """The models of one routine behind the seam: names become targets, then memo, cassette and service are asked."""
 
-    Attributes:
-        inner: The chain behind, for :func:`~.remembered.memo_of`.
-    """
-
-    def __init__(self, manager: AIServiceManager, models: Models, memo: Memo | None) -> None:
+    def __init__(
+        self, manager: AIServiceManager, definitions: Mapping[str, Mapping[str, Any]] | None, memo: Memo | None
+    ) -> None:
         self._manager = manager
+        self._definitions = definitions
         self._memo = memo
-        self.models = models
-        self.inner: AIService = _Lazy(manager)
-        if manager.cassette is not None:
-            self.inner = Remembered(None if manager.cassette.mode == "replay" else self.inner, manager.cassette)
-        if memo:
-            self.inner = Remembered(self.inner, memo)
+
+    @cached_property
+    def models(self) -> Models:
+        """What the names of models lead to."""
+        return self._manager.models(self._definitions)
+
+    @cached_property
+    def inner(self) -> AIService:
+        """Memo, cassette, service; what is not there is left out."""
+        manager = self._manager
+        service: AIService = _Lazy(manager)
+        if manager.cassette is not None or self._memo:
+            from vrooli_cli.tier3.ai.remembered import Remembered
+
+            if manager.cassette is not None:
+                service = Remembered(None if manager.cassette.mode == "replay" else service, manager.cassette)
+            if self._memo:
+                service = Remembered(service, self._memo)
+        return service
 
     async def ask(self, request: AIRequest, scope: Scope, caller: Caller | None = None) -> AIReply:
         """See :class:`~.service.AIService`."""
@@ -175,6 +196,8 @@ class BoundAI:
             asks: How often the model is asked at most: 3 with an ``output_schema`` (two repairs), ``max_turns`` more
                 with tools. What tools answer is not known before, so it is not in the figures.
         """
+        from vrooli_cli.tier3.ai.service import MAX_TOKENS
+
         bound = max_tokens or MAX_TOKENS
         prices = [target.price for target in self.models.targets(names)]
         least = min(price.low(size // 4) for price in prices)
@@ -191,6 +214,12 @@ class _Lazy:
 
     async def ask(self, request: AIRequest, scope: Scope, caller: Caller | None = None) -> AIReply:
         return await self._manager.service().ask(request, scope, caller)
+
+
+def _asks_endpoints(service: AIService) -> bool:
+    from vrooli_cli.tier3.ai.live import LiveService
+
+    return isinstance(service, LiveService)
 
 
 def _alone() -> Scope:

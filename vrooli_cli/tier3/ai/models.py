@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit
 
 from vrooli_cli.errors import DefinitionError, Pointer, Problem, VrooliError
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.prices import FREE, UNPRICED, Price, listed_price, written_price
 
 DEFAULT_MODEL = "gpt-4o-mini"
@@ -21,7 +22,7 @@ KEY = "OPENAI_API_KEY"
 _NOT_SAID = object()
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Target:
     """One model at one endpoint, ready to be asked.
 
@@ -52,6 +53,12 @@ class Target:
     def lane(self) -> tuple[str, str, str]:
         """What shares one rate limit: endpoint, key, model."""
         return self.base_url, self.key_env or "", self.model
+
+    @property
+    def place(self) -> str:
+        """``host:port`` of the endpoint: nothing in it is secret."""
+        url = urlsplit(self.base_url)
+        return f"{url.hostname}:{url.port or (80 if url.scheme == 'http' else 443)}"
 
     @property
     def ready(self) -> bool:

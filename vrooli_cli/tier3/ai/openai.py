@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +24,8 @@ from vrooli_cli.tier3.ai.wire import BROKEN_FINISHES, Assembly
 
 # The request was never on the wire; the names are the same in every version of the SDK's HTTP client.
 _NEVER_SENT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError"})
+_TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_TAG: Final = re.compile(r"<[^>]*>")
 _SHOWN: Final = 300  # characters of what an endpoint says
 _MOST: Final = 32 << 20  # characters of one answer
 
@@ -61,10 +65,44 @@ class OpenAITransport:
     def __init__(self, timeouts: Timeouts = Timeouts()) -> None:
         self._timeouts = timeouts
         self._clients: dict[tuple[str, str | None], Any] = {}
+        self._making: dict[tuple[str, str | None], asyncio.Future[None]] = {}
+
+    async def ready(self, target: Target) -> None:
+        """Import the SDK and make the client, about a second the first time, in a thread that nobody must wait for."""
+        key = target.base_url, target.key
+        if key in self._clients:
+            return
+        if key not in self._making:
+            loop = asyncio.get_running_loop()
+            self._making[key] = loop.create_future()
+            threading.Thread(target=self._make, args=(loop, target), name="openai", daemon=True).start()
+        await asyncio.shield(self._making[key])
+
+    def _make(self, loop: asyncio.AbstractEventLoop, target: Target) -> None:
+        """In the thread; what goes wrong is raised again where the client is used."""
+        client = None
+        with suppress(Exception):
+            import openai.resources.chat  # noqa: F401 # the first request would load it
+
+            client = self._made(target)
+        with suppress(RuntimeError):  # the loop is gone: nobody waits
+            loop.call_soon_threadsafe(self._keep, target, client)
+
+    def _keep(self, target: Target, client: Any) -> None:
+        key = target.base_url, target.key
+        if client is not None:
+            self._clients.setdefault(key, client)
+        made = self._making.pop(key, None)
+        if made is not None and not made.done():
+            made.set_result(None)
 
     async def send(
-        self, target: Target, body: Mapping[str, Any], hear: Callable[[str], None]
-    ) -> tuple[Assembly, Mapping[str, str]]:
+        self,
+        target: Target,
+        body: Mapping[str, Any],
+        begun: Callable[[Mapping[str, str]], None],
+        hear: Callable[[str], None],
+    ) -> Assembly:
         """See :class:`~vrooli_cli.tier3.ai.live.Transport`."""
         import openai
 
@@ -73,12 +111,12 @@ class OpenAITransport:
         asked = completions.create(**body, extra_headers=_headers(target))
         try:
             async with _first_in(self._timeouts, target, asked) as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
+                begun({name.lower(): value for name, value in response.headers.items()})
                 await self._taken(response, target, answer, hear)
         except openai.OpenAIError as error:
             raise _fault_of(error, target, answer) from error
         _require_whole(answer, target)
-        return answer, headers
+        return answer
 
     async def _taken(self, response: Any, target: Target, answer: Assembly, hear: Callable[[str], None]) -> None:
         """Take the answer in; whatever is raised while it arrives is the endpoint's doing."""
@@ -98,8 +136,13 @@ class OpenAITransport:
 
     async def _read(self, response: Any, target: Target, answer: Assembly, hear: Callable[[str], None]) -> None:
         """Take the answer in, whichever way the endpoint chose to give it."""
-        if "json" in response.headers.get("content-type", "").lower():
-            completion = json.loads(await response.text())
+        kind = response.headers.get("content-type", "").lower()
+        if "html" in kind:
+            said = _said(await response.text(), target)
+            what = f"{host_of(target.base_url)} sent a page, no answer of a model ({kind})"
+            raise Fault("failed", f"{what}: {said}" if said else what)
+        if "json" in kind:
+            completion = json.loads((await response.text()).removeprefix("\ufeff"))
             if isinstance(completion, Mapping):
                 _raise_error(completion, target)
                 hear(answer.feed_message(completion))
@@ -260,7 +303,11 @@ def _said(error: Any, target: Target) -> str:
     if isinstance(error, Mapping):
         inner = error.get("error")
         error = error.get("message") or (inner.get("message") if isinstance(inner, Mapping) else inner) or error
-    text = " ".join(str(error).split())
+    text = str(error)
+    if text.lstrip().startswith("<"):  # a page of some proxy
+        title = _TITLE.search(text)
+        text = title[1] if title else _TAG.sub(" ", text)
+    text = " ".join(text.split())
     if target.key:
         text = text.replace(target.key, "***")
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

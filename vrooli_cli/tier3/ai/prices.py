@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+
+from vrooli_cli.model.values import lean
 
 MESSAGE_TOKENS = 16
 """What a message costs beside its text, at the most: role marks and separators."""
@@ -23,7 +24,7 @@ def flat(price: Any) -> Rate:
     return ((0, Fraction(str(price))),)
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Usage:
     """Tokens of one answer, as the endpoint reports them.
 
@@ -64,7 +65,7 @@ def _count(raw: Mapping[str, Any], *names: str) -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Price:
     """What a model's tokens cost.
 

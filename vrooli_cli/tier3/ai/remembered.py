@@ -12,12 +12,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
+from urllib.parse import unquote
 
 from vrooli_cli.errors import DefinitionError, Problem, VrooliError
-from vrooli_cli.model.events import AIResponded, Event, ExecutionFailed, ToolCalled, ToolReturned
+from vrooli_cli.model.events import AIResponded, Event, ExecutionCancelled, ExecutionFailed, ToolCalled, ToolReturned
+from vrooli_cli.model.run import CONVERSATION_OVER
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.prices import Usage
 from vrooli_cli.tier3.ai.service import (
     AIReply,
@@ -31,11 +34,13 @@ from vrooli_cli.tier3.ai.service import (
     reply_of,
 )
 from vrooli_cli.tier3.scope import Scope
+from vrooli_cli.view.text import place as readable
 
 FORMAT: Final = 1
+_CUT_OFF: Final = frozenset({"AI_UNAVAILABLE", "AI_RATE_LIMITED", "CREDITS_EXHAUSTED", "STORE_ERROR"})
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Exchange:
     """A request in the form in which it is remembered.
 
@@ -103,7 +108,7 @@ class Remembered:
 # --- after a crash ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class RememberedCall:
     """A tool call that a model chose before the process died.
 
@@ -120,8 +125,9 @@ class RememberedCall:
 class Memo:
     """What attempts that were cut off had been answered, by models and by tools that models had called.
 
-    An attempt that had carried out a ``once`` effect and then failed for a reason outside the conversation is gone on
-    with by the next one: what it was answered holds there, too, so that the effect does not happen again.
+    An attempt that was stopped, or that failed because there was no answer or no credit, is gone on with by the next
+    one: what it was answered holds there, too, and is not paid twice. So is one that had carried out a ``once`` effect
+    and failed for another reason outside the conversation, so that the effect does not happen again.
     """
 
     silent = True
@@ -145,9 +151,11 @@ class Memo:
                 memo._calls[place] = RememberedCall(fact.tool_name, fact.effects, fact.parameters or {})
             elif isinstance(fact, ToolReturned) and fact.call_id is not None:
                 place = fact.execution_id, fact.step_id, fact.attempt, fact.call_id
-                if place in memo._calls:
+                if place in memo._calls and (fact.error or {}).get("code") != "CANCELLED":
                     memo._calls[place] = replace(memo._calls[place], returned=fact)
-            elif isinstance(fact, ExecutionFailed) and _is_gone_on_with(fact):
+            elif (isinstance(fact, ExecutionFailed) and _is_gone_on_with(fact)) or (
+                isinstance(fact, ExecutionCancelled) and not fact.interrupted
+            ):
                 memo._continued.add((fact.execution_id, fact.step_id, fact.attempt + 1))
         return memo
 
@@ -183,9 +191,11 @@ class Memo:
 
 
 def _is_gone_on_with(fact: ExecutionFailed) -> bool:
-    """True for a failed attempt that did something that must not happen again, and whose conversation was sound."""
+    """True for a failed attempt whose conversation was sound, and that was cut off or must not happen again."""
     code = (fact.error or {}).get("code")
-    return fact.effects == "once" and code not in ("AI_OUTPUT_INVALID", "AI_REFUSED")
+    if code in _CUT_OFF:
+        return True
+    return fact.effects == "once" and code not in CONVERSATION_OVER
 
 
 def memo_of(service: object) -> Memo | None:
@@ -227,9 +237,9 @@ class ReplyCache:
 # --- cassettes --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Recorded:
-    """One exchange of a cassette."""
+    """One exchange of a cassette; its step is written as people read it, loop keys not percent-encoded."""
 
     step: str
     turn: int
@@ -250,7 +260,7 @@ class Recorded:
         return {**place, "hash": self.digest, "request": self.request, "reply": self.reply}
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Cassette:
     """A file of exchanges; made by :meth:`record` or :meth:`replay`."""
 
@@ -295,9 +305,9 @@ class Cassette:
         if not equal:
             raise self._miss(exchange)
         request = exchange.request
-        place = request.address, request.attempt, request.nth
-        found = next((one for one in equal if (one.step, one.attempt, one.nth) == place), None)
-        found = found or next((one for one in equal if one.step == request.address), None) or equal[0]
+        place = unquote(request.address), request.attempt, request.nth
+        found = next((one for one in equal if (unquote(one.step), one.attempt, one.nth) == place), None)
+        found = found or next((one for one in equal if unquote(one.step) == place[0]), None) or equal[0]
         found.used = True
         return _reply_from(found.reply)
 
@@ -307,7 +317,7 @@ class Cassette:
         request = exchange.request
         self.exchanges.append(
             Recorded(
-                request.address,
+                unquote(request.address),
                 request.turn,
                 exchange.digest,
                 exchange.canonical,
@@ -341,7 +351,7 @@ class Cassette:
 
     def _miss(self, exchange: Exchange) -> VrooliError:
         request = exchange.request
-        asked = f"{self.path} has no answer to {request.address or 'the request'}, turn {request.turn}"
+        asked = f"{self.path} has no answer to {readable(request.address) or 'the request'}, turn {request.turn}"
         nearest = max(self.exchanges, key=lambda one: _likeness(one, exchange), default=None)
         if nearest is None:
             tail = "it is empty"
@@ -351,7 +361,8 @@ class Cassette:
         else:
             number = self.exchanges.index(nearest) + 1
             difference = first_difference(nearest.request, exchange.canonical)
-            tail = f"nearest is exchange {number} ({nearest.step}, turn {nearest.turn}), which differs at {difference}"
+            step = readable(nearest.step)
+            tail = f"nearest is exchange {number} ({step}, turn {nearest.turn}), which differs at {difference}"
         message = f"{asked}; {tail}. Record it again with --record"
         return VrooliError(message, code="AI_UNAVAILABLE", tier="tier3", context={"retryable": False})
 
@@ -367,7 +378,7 @@ def _plain(value: Any) -> Any:
 
 def _natural(path: str) -> tuple[tuple[int, int | str], ...]:
     """Paths in the order in which people count: ``each[2]`` before ``each[10]``."""
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path))
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path))
 
 
 def _reply_wire(reply: AIReply) -> dict[str, Any]:
@@ -487,7 +498,7 @@ def _likeness(recorded: Recorded, exchange: Exchange) -> tuple[int, int, int, in
     texts = _texts(theirs), _texts(ours)
     return (
         int(recorded.digest == exchange.digest),
-        int(recorded.step == exchange.request.address) + int(recorded.turn == exchange.request.turn),
+        int(unquote(recorded.step) == unquote(exchange.request.address)) + int(recorded.turn == exchange.request.turn),
         same,
         _agreement(*texts),
     )

@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.model.events import AIDelta, AIRequested, AIResponded
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.models import Target
 from vrooli_cli.tier3.ai.prices import Usage
 from vrooli_cli.tier3.scope import Scope
@@ -25,7 +26,7 @@ MAX_TOKENS = 4_096
 """The longest answer where nobody says otherwise; always sent, so that every call has a worst case."""
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ToolOffer:
     """A tool that the model may call: its real name, and the exact JSON Schema of its parameters."""
 
@@ -34,7 +35,7 @@ class ToolOffer:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ToolUse:
     """A call that the model wants made.
 
@@ -59,7 +60,7 @@ class ToolUse:
         return cls(raw.get("id", ""), function["name"], function["arguments"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class AIRequest:
     """One question to a model.
 
@@ -118,7 +119,7 @@ def digest_of(canonical: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class AIReply:
     """What a model answered.
 
@@ -130,6 +131,7 @@ class AIReply:
         refusal: The model's own words of refusal.
         shrunk: The ledger had lowered ``max_tokens`` to what was left.
         max_tokens: What the answer was limited to.
+        answered_model: What the endpoint says it was, when that is not the name it was asked by.
     """
 
     text: str = ""
@@ -141,6 +143,7 @@ class AIReply:
     refusal: str | None = None
     shrunk: bool = False
     max_tokens: int = MAX_TOKENS
+    answered_model: str | None = None
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -166,14 +169,14 @@ class AIReply:
             raise _odd("AI_OUTPUT_INVALID", f"{message}; raise max_tokens or ask for less", finish_reason="length")
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Message:
     """The text of a :class:`Choice`."""
 
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Choice:
     """The one answer of a reply, under the names of the seed."""
 
@@ -202,7 +205,7 @@ class Caller(Protocol):
         """Entered while the call queues, so that a step's time-out stands still."""
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Anybody:
     """A caller without a clock."""
 
@@ -227,7 +230,7 @@ class AIService(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Told:
     """Tells the two events around one answer; every service that answers uses it, so that they read alike."""
 
@@ -237,8 +240,10 @@ class Told:
     started: float = field(default=0.0)
 
     @classmethod
-    def requested(cls, request: AIRequest, scope: Scope, model: str, *, first: bool = True) -> Told:
-        """Say that ``model`` is about to be asked; messages that were told before are left out."""
+    def requested(
+        cls, request: AIRequest, scope: Scope, model: str, *, target: Target | None = None, first: bool = True
+    ) -> Told:
+        """Say that ``model`` is about to be asked, there; messages that were told before are left out."""
         news = [dict(one) for one in request.messages[request.told :]] if first else None
         scope.emit(
             AIRequested(
@@ -249,6 +254,8 @@ class Told:
                 turn=request.turn,
                 messages=news or None,
                 tools=tuple(tool.name for tool in request.tools) or None if first else None,
+                asked_model=target.model if target is not None and target.model != model else None,
+                endpoint=target.place if target is not None else None,
             )
         )
         return cls(request, scope, model, scope.clock.monotonic())
@@ -278,6 +285,7 @@ class Told:
                 request_hash=digest_of(request.canonical(scope.masker)),
                 nth=request.nth,
                 reply=rest,
+                answered_model=reply.answered_model,
             )
         )
 

@@ -14,9 +14,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.models import Target
 from vrooli_cli.tier3.ai.prices import MESSAGE_TOKENS, Usage
 from vrooli_cli.tier3.ai.service import AIRequest, ToolUse
@@ -43,7 +44,7 @@ BROKEN_FINISHES: Final = frozenset({"error", "abort", "aborted", "network_error"
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Dialect:
     """What an endpoint has turned out to understand; learned from its refusals, once each.
 
@@ -223,7 +224,7 @@ def digest_of_body(body: Mapping[str, Any]) -> str:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class _Fragments:
     """One tool call as its pieces arrive."""
 
@@ -232,17 +233,19 @@ class _Fragments:
     arguments: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Assembly:
     """An answer as its pieces arrive, from a stream or as one message.
 
     Attributes:
         finish: As the endpoint said it; None while it has not.
         usage: The last that was heard.
+        model: What the endpoint says that it is; None while it has not.
     """
 
     finish: str | None = None
     usage: Usage | None = None
+    model: str | None = None
     _text: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
     _calls: list[_Fragments] = field(default_factory=list)
@@ -293,6 +296,9 @@ class Assembly:
 
     def _note_usage(self, chunk: Mapping[str, Any]) -> None:
         self.usage = Usage.read(chunk.get("usage")) or self.usage
+        model = chunk.get("model")
+        if isinstance(model, str) and model:
+            self.model = model[:200]
 
     def _note_finish(self, choice: Mapping[str, Any]) -> None:
         finish = choice.get("finish_reason")

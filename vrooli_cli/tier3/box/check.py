@@ -60,6 +60,7 @@ async def _fail(params: dict[str, Any], context: ToolContext) -> Any:
 ECHO = Tool(
     name="echo",
     description="Gives its message back, with its type: for joining values, and for trying things out.",
+    answers="the message",
     schema=schema(("message",), message=anything("Any value.")),
     execute=_echo,
     instant=True,
@@ -70,6 +71,7 @@ _CONDITION = {"type": ["string", "boolean", "null"]}
 ASSERT = Tool(
     name="assert",
     description="Fails, listing every condition that is not true.",
+    answers="`{passed}`: how many conditions hold",
     schema=schema(
         ("that",),
         that={

@@ -59,6 +59,7 @@ def _template_effects(params: Mapping[str, Any]) -> Effects:
 QUERY = Tool(
     name="query",
     description="Picks from data with a JMESPath expression (jmespath.org).",
+    answers="the value; null where there is none",
     schema=schema(
         ("data", "expression"),
         data=anything("Any value."),
@@ -72,6 +73,7 @@ QUERY = Tool(
 TEMPLATE = Tool(
     name="template",
     description="Writes text from a template ({{ }}, {% for %}, {% if %}) that sees `data` and nothing else.",
+    answers="the text",
     schema=schema(
         (),
         text=text("The template; taken from the file as it stands."),

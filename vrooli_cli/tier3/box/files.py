@@ -434,6 +434,7 @@ _PATH = text("The file, from the folder vrooli was started in.", format="path", 
 FILE_READ = Tool(
     name="file_read",
     description="Reads a file as text, JSON, YAML, CSV (a list of maps), lines or base64; at most 16 MiB.",
+    answers="the content, in the shape of its `format`",
     schema=schema(("path",), path=_PATH, format=text("Default: by the suffix, else text.", enum=_FORMATS)),
     execute=blocking(_read),
     effects="idempotent",
@@ -443,6 +444,7 @@ FILE_READ = Tool(
 FILE_WRITE = Tool(
     name="file_write",
     description="Writes a file, whole or not at all; folders on the way are made.",
+    answers="`{path, bytes}`",
     schema=schema(
         ("path", "content"),
         path=_PATH,
@@ -464,6 +466,7 @@ FILE_WRITE = Tool(
 FILE_LIST = Tool(
     name="file_list",
     description="Lists the files that a pattern names (`*`, `?`, `[…]`, `**` for any folders), sorted by path.",
+    answers="a list of `{path, size, modified}`: with `root` in front, in bytes, as text like 2026-01-31T09:30:00Z",
     schema=schema(
         ("glob",),
         glob=text("The pattern, e.g. `docs/**/*.md`.", minLength=1),

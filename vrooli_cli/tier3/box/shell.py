@@ -24,7 +24,7 @@ async def _shell(params: dict[str, Any], context: ToolContext) -> dict[str, Any]
     command = Command(
         argv=argv,
         cwd=context.path("cwd", params.get("cwd", ".")),
-        env=child_environment(context.scope, params.get("env", {}), carried),
+        env=child_environment(context, params.get("env", {}), carried),
         stdin=_input(params.get("stdin")),
     )
     finished = await context.run_command(command)
@@ -118,6 +118,7 @@ def _signal_name(number: int) -> str:
 SHELL = Tool(
     name="shell",
     description="Runs a program (a list: no shell is involved) or a line of shell (a text: `sh -c`).",
+    answers="`{stdout, stderr, exit_code}`, with `parse` also `value`; and `truncated` when a stream had over 1 MiB",
     schema=schema(
         ("command",),
         command={

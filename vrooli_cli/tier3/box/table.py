@@ -141,6 +141,7 @@ _COLUMNS: dict[str, Any] = {"type": ["array", "string"], "items": {"type": "stri
 TABLE = Tool(
     name="table",
     description="Filters, groups, sorts and cuts a list of maps.",
+    answers="the rows, as a list of maps",
     schema=schema(
         ("rows",),
         rows={"type": "array", "items": {"type": "object"}, "description": "The rows, as maps from column to value."},

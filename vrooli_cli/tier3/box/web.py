@@ -34,7 +34,7 @@ async def _http(params: dict[str, Any], context: ToolContext) -> dict[str, Any]:
     with_body = _body(params)
     client = await _client(context, params["url"], context.call.admission.addresses)
     async with _told(params) as told:
-        request = _request(client, params, with_body, context.seconds_left)
+        request = _request(client, params, with_body, context)
         for _ in range(MAX_REDIRECTS + 1):
             response = await client.send(request, stream=True)
             following = response.next_request
@@ -73,10 +73,11 @@ def _texts(value: Any) -> str | list[str]:
 
 
 def _request(
-    client: httpx.AsyncClient, params: Mapping[str, Any], body: dict[str, Any], left: float | None
+    client: httpx.AsyncClient, params: Mapping[str, Any], body: dict[str, Any], context: ToolContext
 ) -> httpx.Request:
     import httpx
 
+    left = context.seconds_left
     url = httpx.URL(params["url"])
     if url.scheme not in ("http", "https") or not url.host:
         message = f"http: {params['url']!r:.100} is not a URL that begins with http:// or https://"
@@ -88,7 +89,7 @@ def _request(
         if any(char in name + one for char in "\r\n\0"):
             message = f"http: the header {name!r} holds a line break or NUL; a header is one line"
             raise ToolError(message, code="PARAMETER_INVALID", retryable=False)
-    headers = {**body.pop("headers"), **given}
+    headers = {**context.trace, **body.pop("headers"), **given}
     silence = _SILENCE if left is None else max(left, 0.001)
     timeout = httpx.Timeout(silence, connect=min(_CONNECT, silence), pool=None)
     return client.build_request(_method(params), url, headers=headers, timeout=timeout, **body)
@@ -285,6 +286,7 @@ _FIELDS: dict[str, Any] = {
 HTTP = Tool(
     name="http",
     description="Makes one HTTP request; fails from status 400 on, unless `expect_status` says otherwise.",
+    answers="`{status, headers, body, json}`; `json` is null where the server does not say that it is JSON",
     schema=schema(
         ("url",),
         url=text("Where to, beginning with http:// or https://.", format="uri", minLength=1),

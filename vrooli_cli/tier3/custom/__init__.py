@@ -11,17 +11,23 @@ takes nothing else with it.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from vrooli_cli.errors import DefinitionError, InputError, Problem
 from vrooli_cli.loading.files import shown
-from vrooli_cli.loading.tools import read_command_tool
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.registry import Tool
 
+GROUP: Final = "vrooli.tools"
+"""The entry point group of installed packages that bring tools."""
 
-@dataclass(frozen=True, slots=True)
+
+@lean()
 class CustomTools:
     """What was found.
 
@@ -64,12 +70,37 @@ def load_tools(folders: Iterable[Path], *, importing: bool, installed: bool = Tr
                 tools += found
                 problems += wrong
     if installed:
-        from vrooli_cli.tier3.custom.installed import installed_tools
-
-        found, wrong = installed_tools(importing)
+        found, wrong = _installed(importing)
         tools += found
         problems += wrong
     return CustomTools(tuple(tools), tuple(problems))
+
+
+def _installed(importing: bool) -> tuple[list[Tool], list[Problem]]:
+    """Tools of installed packages, if any package offers some: ``importlib.metadata`` is slow to say so."""
+    wanted = f"[{GROUP}]".encode()
+    for folder in map(Path, sys.path):
+        if _offers(folder, wanted):
+            from vrooli_cli.tier3.custom.installed import installed_tools
+
+            return installed_tools(importing)
+    return [], []
+
+
+def _offers(folder: Path, wanted: bytes) -> bool:
+    """True when a package in a folder of ``sys.path`` has that group: a look at a hundred small files."""
+    if folder.suffix in (".egg", ".whl", ".zip") and folder.is_file():
+        return True
+    with suppress(OSError), os.scandir(folder) as entries:
+        return any(wanted in _points_of(one.path) for one in entries if one.name.endswith((".dist-info", ".egg-info")))
+    return False
+
+
+def _points_of(package: str) -> bytes:
+    try:
+        return Path(package, "entry_points.txt").read_bytes()
+    except OSError:
+        return b""
 
 
 def _of_file(path: Path, importing: bool) -> tuple[list[Tool], list[Problem]]:
@@ -83,6 +114,8 @@ def _of_file(path: Path, importing: bool) -> tuple[list[Tool], list[Problem]]:
 
     if not is_command_file(path):
         return [], []
+    from vrooli_cli.loading.tools import read_command_tool
+
     try:
         return [command_tool(read_command_tool(path))], []
     except DefinitionError as error:

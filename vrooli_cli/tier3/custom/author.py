@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar, overload
 
 from vrooli_cli.model.run import Effects
+from vrooli_cli.model.values import lean
 
 MARK: Final = "__vrooli_tool__"
 """The attribute of a function that is a tool; holds a :class:`ToolMark`."""
@@ -14,7 +14,7 @@ MARK: Final = "__vrooli_tool__"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@lean(kw_only=True)
 class ToolMark:
     """What the decorator was told.
 

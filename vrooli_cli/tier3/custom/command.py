@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from hashlib import sha256
@@ -29,6 +28,8 @@ def command_tool(definition: CommandDefinition) -> Tool:
         execute=_calling(definition, program),
         effects=definition.effects,
         asks=True,
+        secrets=definition.secrets,
+        environ=frozenset(definition.inherited),
         origin=shown(definition.file),
         digest=sha256(f"{definition.text}\0{shutil.which(program) or program}".encode()).hexdigest(),
         timeout_ms=definition.timeout_ms,
@@ -50,7 +51,7 @@ def _calling(definition: CommandDefinition, program: str) -> Execute:
         command = Command(
             argv=_argv(definition, program, names),
             cwd=context.scope.folder,
-            env=child_environment(context.scope, _inherited(definition), _environment(definition, names)),
+            env=child_environment(context, _inherited(definition, context), _environment(definition, names)),
             stdin=json_of({**definition.defaults, **params}).encode("utf-8", "replace") if definition.stdin else None,
             cap=max(CAP, 16 << 20) if definition.result == "json" else CAP,
         )
@@ -84,8 +85,9 @@ def _secrets(definition: CommandDefinition, context: ToolContext) -> dict[str, s
     return {name: context.secret(name) for name in definition.secrets}
 
 
-def _inherited(definition: CommandDefinition) -> dict[str, str]:
-    return {name: os.environ[name] for name in definition.inherited if name in os.environ}
+def _inherited(definition: CommandDefinition, context: ToolContext) -> dict[str, str]:
+    environ = context.scope.environ
+    return {name: environ[name] for name in definition.inherited if name in environ}
 
 
 def _environment(definition: CommandDefinition, names: Mapping[str, Any]) -> dict[str, str]:

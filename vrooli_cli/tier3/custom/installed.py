@@ -6,14 +6,13 @@ functions, or a list of any of these.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from vrooli_cli.errors import Problem
 from vrooli_cli.tier3.custom.author import MARK
@@ -24,8 +23,6 @@ from vrooli_cli.tier3.registry import Tool
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
-
-GROUP: Final = "vrooli.tools"
 
 
 def installed_tools(importing: bool, points: Iterable[EntryPoint] | None = None) -> tuple[list[Tool], list[Problem]]:
@@ -38,7 +35,7 @@ def installed_tools(importing: bool, points: Iterable[EntryPoint] | None = None)
     tools: list[Tool] = []
     problems: list[Problem] = []
     if points is None:
-        points = _entry_points() if _is_anybody() else ()
+        points = _entry_points()
     for point in sorted(points, key=lambda one: one.name):
         found, wrong = _imported(point) if importing else _read(point)
         tools += found
@@ -46,27 +43,10 @@ def installed_tools(importing: bool, points: Iterable[EntryPoint] | None = None)
     return tools, problems
 
 
-def _is_anybody() -> bool:
-    """True when a package offers tools: a look at a hundred small files, for ``importlib.metadata`` is slow."""
-    wanted = f"[{GROUP}]".encode()
-    for folder in map(Path, sys.path):
-        if folder.suffix in (".egg", ".whl", ".zip") and folder.is_file():
-            return True
-        with suppress(OSError), os.scandir(folder) as entries:
-            if any(wanted in _points_of(one.path) for one in entries if one.name.endswith((".dist-info", ".egg-info"))):
-                return True
-    return False
-
-
-def _points_of(package: str) -> bytes:
-    try:
-        return Path(package, "entry_points.txt").read_bytes()
-    except OSError:
-        return b""
-
-
 def _entry_points() -> Iterable[EntryPoint]:
     from importlib.metadata import entry_points
+
+    from vrooli_cli.tier3.custom import GROUP
 
     return entry_points(group=GROUP)
 

@@ -136,6 +136,7 @@ def tool_of(name: str, mark: ToolMark, signature: Signature, doc: str, execute: 
         credits=_credits(mark),
         main=_main(mark, schema),
         asks=mark.effects != "none",
+        secrets=frozenset(mark.secrets),
         output_schema=signature.result_schema(),
         timeout_ms=_timeout(mark),
         origin="Python",

@@ -10,12 +10,12 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Optional, Union
 
 from vrooli_cli.errors import Problem
 from vrooli_cli.loading.source import SourceMap
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.custom.author import ToolMark
 from vrooli_cli.tier3.custom.signature import UNSET, Argument, Signature, Unfit, argument_texts
 
@@ -36,7 +36,7 @@ _HOMES: Final = frozenset({"typing", "typing_extensions", "collections.abc", "__
 _LOCAL_FILES: Final = 200  # modules that one tool file may bring into its digest
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class FoundTool:
     """A decorated function as it stands in its file."""
 
@@ -47,7 +47,7 @@ class FoundTool:
     doc: str
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class ReadFile:
     """A Python file, read and not imported.
 

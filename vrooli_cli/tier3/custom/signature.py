@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Final, get_args, get_type_hints
 
 from vrooli_cli.errors import ToolError
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.registry import ToolContext
 
 UNSET: Final = inspect.Parameter.empty
@@ -29,7 +30,7 @@ class Unfit(Exception):
     """A function that cannot be a tool; the text says why, in one line."""
 
 
-@dataclass(frozen=True, slots=True)
+@lean()
 class Argument:
     """One parameter of a tool.
 

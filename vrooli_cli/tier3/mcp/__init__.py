@@ -11,10 +11,11 @@ A server is a thing that the calls of one root run share: made by the host on fi
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -22,10 +23,11 @@ from vrooli_cli.errors import DefinitionError, ExpressionError, Problem, VrooliE
 from vrooli_cli.gate import Admission
 from vrooli_cli.language.expressions import compile_value
 from vrooli_cli.language.values import text_of
-from vrooli_cli.loading.bundle import steps_of
+from vrooli_cli.loading.loaded import steps_of
 from vrooli_cli.model.routine import Prompt, Routine, ToolCall
 from vrooli_cli.model.run import Effects
 from vrooli_cli.model.swarm import SwarmDefinition
+from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.environment import KEPT
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.registry import Execute, Tool, ToolContext, ToolRegistry
@@ -35,10 +37,11 @@ if TYPE_CHECKING:
     from vrooli_cli.tier3.mcp.server import McpServer
 
 LOCK_FILE: Final = "vrooli.lock"
+_STARTED_AT_ONCE: Final = 4
 _ANY: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Servers:
     """The servers that the files of an architecture define.
 
@@ -243,14 +246,23 @@ async def listed(
     """
     from vrooli_cli.tier3.mcp.server import McpServer
 
-    found: dict[str, dict[str, Tool]] = {}
-    for name, definition in definitions.items():
-        server = McpServer(name, *rendered(definition, secrets, env))
-        try:
-            found[name] = await server.tools()
-        finally:
-            await server.aclose()
-    return found
+    at_once = asyncio.Semaphore(_STARTED_AT_ONCE)
+
+    async def one(name: str) -> dict[str, Tool]:
+        server = McpServer(name, *rendered(definitions[name], secrets, env))
+        async with at_once:
+            try:
+                return await server.tools()
+            finally:
+                await server.aclose()
+
+    asked = [asyncio.create_task(one(name), name=f"mcp:{name}") for name in definitions]
+    try:
+        return dict(zip(definitions, await asyncio.gather(*asked), strict=True))
+    finally:  # none is left running when another one has failed
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
 
 def tools_named(definition: Routine | SwarmDefinition) -> Iterator[str]:

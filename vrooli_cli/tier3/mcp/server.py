@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from typing import Any, Final
 
-from vrooli_cli.errors import ToolError, VrooliError, did_you_mean
+from vrooli_cli.errors import ToolError, VrooliError, did_you_mean, innermost
 from vrooli_cli.language.schema import check_schema
 from vrooli_cli.model.run import Effects
 from vrooli_cli.tier3.mcp.transport import Told, stdio
@@ -150,12 +150,11 @@ class McpServer:
 
     def _calling(self, tool: str) -> Execute:
         async def execute(params: dict[str, Any], context: ToolContext, /) -> Any:
-            del context
-            return await self._called(tool, params)
+            return await self._called(tool, params, context.trace)
 
         return execute
 
-    async def _called(self, tool: str, params: dict[str, Any]) -> Any:
+    async def _called(self, tool: str, params: dict[str, Any], trace: Mapping[str, str]) -> Any:
         """One call; a cancel of it reaches the server as ``notifications/cancelled``."""
         await self.tools()
         session = self._session
@@ -164,7 +163,7 @@ class McpServer:
         from mcp import MCPError
 
         try:
-            result = await session.call_tool(tool, params)
+            result = await session.call_tool(tool, params, meta=dict(trace) or None)
         except MCPError as error:
             if self._session is None or "closed" in error.message.lower():
                 raise await self._ended() from None
@@ -185,7 +184,7 @@ class McpServer:
 
     def _failed(self, error: BaseException) -> ToolError:
         """One line for a server that could not be used."""
-        cause = _innermost(error)
+        cause = innermost(error)
         if isinstance(cause, ToolError):
             return ToolError(
                 f"the MCP server {self.name!r}: {cause.message}", code=cause.code, retryable=cause.retryable
@@ -281,13 +280,6 @@ def no_such_tool(name: str, known: Mapping[str, Tool]) -> VrooliError:
     server = name.partition(".")[0]
     hint = did_you_mean(name, known) or f"it has {', '.join(list(known)[:12]) or 'none'}"
     return VrooliError(f"the MCP server {server!r} has no tool {name!r}; {hint}", code="TOOL_NOT_FOUND", tier="tier3")
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """The error in groups of one."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _one_line(text: str) -> str:

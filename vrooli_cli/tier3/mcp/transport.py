@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from vrooli_cli.errors import ToolError
+from vrooli_cli.model.values import lean
 
 _LONGEST_LINE: Final = 64 << 20
 _TAIL: Final = 20  # lines of stderr that are kept
 _POLITE: Final = 1.0  # seconds that a server has to end once its stdin is closed
 _LAST: Final = 2.0  # seconds from TERM to KILL
+_WITH_US: Final = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""  # PR_SET_PDEATHSIG, SIGTERM: kept by exec
 
 
-@dataclass(slots=True)
+@lean(frozen=False)
 class Told:
     """What a server said that was no message.
 
@@ -89,9 +98,11 @@ async def stdio(
 
 async def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
+    if shutil.which(argv[0], path=env.get("PATH")) is None and "/" not in argv[0]:
+        raise _no_program(argv[0])
     try:
         return await asyncio.create_subprocess_exec(
-            *argv,
+            *_ending_with_us(argv, cwd),
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -101,11 +112,27 @@ async def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> async
             limit=_LONGEST_LINE,
         )
     except FileNotFoundError as error:
-        what = f"folder {cwd!r}" if error.filename == cwd else f"program {argv[0]!r}"
-        raise ToolError(f"there is no {what}; install it, or check the name", retryable=False) from None
+        if error.filename != cwd:
+            raise _no_program(argv[0]) from None
+        raise ToolError(f"there is no folder {cwd!r}; make it, or check the name", retryable=False) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ToolError(f"{argv[0]!r} cannot be started: {str(reason).lower()}", retryable=False) from None
+
+
+def _no_program(name: str) -> ToolError:
+    return ToolError(f"there is no program {name!r}; install it, or check the name", retryable=False)
+
+
+def _ending_with_us(argv: Sequence[str], cwd: str) -> Sequence[str]:
+    """The command, so started that the kernel ends it when this process is killed and can end nothing any more.
+
+    A server that is in the middle of a call does not look whether its stdin has ended. Where a program is not found, or
+    there is no such thing as on Linux, the command stays as it is.
+    """
+    if sys.platform != "linux" or ("/" in argv[0] and not os.access(os.path.join(cwd, argv[0]), os.X_OK)):  # noqa: PTH118
+        return argv
+    return [sys.executable, "-I", "-S", "-c", _WITH_US, str(os.getpid()), *argv]
 
 
 async def _receive(process: asyncio.subprocess.Process, inward: Any, told: Told) -> None:

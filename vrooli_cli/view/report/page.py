@@ -19,13 +19,15 @@ from vrooli_cli.model.history import ModelCall, RunHistory, StepHistory
 from vrooli_cli.model.plan import PlanSummary
 from vrooli_cli.view.report.graph import SIGNS, graph_svg
 from vrooli_cli.view.report.markup import Markup, data_block, joined, lines, tag, text
-from vrooli_cli.view.report.timeline import MOST_ROWS, Axis, Row, critical_path, rows_of
+from vrooli_cli.view.report.timeline import MOST_ROWS, Axis, Row, critical_path, rows_of, tasks_plan
 from vrooli_cli.view.text import block, duration, line
 
 DETAILS_BYTES: Final = 400_000
 PROMPTS_BYTES: Final = 250_000
 MOST_EVENTS: Final = 4_000
 MOST_STEPS: Final = 3_000
+MOST_OPEN: Final = 8
+"""Of more outputs each is shown as its beginning."""
 _UNSAID = frozenset({"step_id", "resources_used", "success", "inputs", "messages", "steps", "started_ns", "routine"})
 _NOISE = ("tier3/ledger/", "tier2/batch/")
 
@@ -41,6 +43,7 @@ def report_page(history: RunHistory, plan: PlanSummary | None = None, events: It
         events: The run's events, masked.
     """
     script, style = _own("report.js"), _own("report.css")
+    plan = tasks_plan(history) or plan
     critical = critical_path(history, plan)
     sections = [
         ("failure", _failure(history)),
@@ -133,7 +136,7 @@ def _failure(history: RunHistory) -> Markup:
     if history.status == "completed":
         return Markup("")
     if history.status == "suspended":
-        waits = [step for step in history.steps.values() if step.status == "suspended"]
+        waits = [step for step in history.steps.values() if step.status == "suspended" and step.code]
         told = [
             tag(
                 "p",
@@ -200,16 +203,27 @@ def _result(history: RunHistory) -> Markup:
         return Markup("")
     value = history.result
     if isinstance(value, Mapping) and not _is_stand_in(value):
-        rows = [tag("tr", tag("td", name, cls="mono nowrap"), tag("td", _value(one))) for name, one in value.items()]
+        closed = len(value) > MOST_OPEN
+        rows = [
+            tag("tr", tag("td", name, cls="mono nowrap"), tag("td", _value(one, closed=closed)))
+            for name, one in value.items()
+        ]
         return _section("result", "Result", tag("table", tag("tbody", *rows))) if rows else Markup("")
     return _section("result", "Result", _value(value)) if value is not None else Markup("")
 
 
-def _value(value: object) -> Markup:
+def _value(value: object, *, closed: bool = False) -> Markup:
+    """A value; ``closed`` shows a large one as its beginning, to be opened."""
     shown = value if isinstance(value, str) else _json(value)
     shown = shown.rstrip("\n")
     cut = shown[:20_000] + (f"\n… {len(shown):,} characters" if len(shown) > 20_000 else "")
-    return tag("pre", lines(cut), tabindex=0) if "\n" in cut or len(cut) > 120 else tag("code", cut)
+    if "\n" not in cut and len(cut) <= 120:
+        return tag("code", cut)
+    whole = tag("pre", lines(cut), tabindex=0)
+    if not closed:
+        return whole
+    begin = line(value if isinstance(value, str) else _json(value, None), 90)
+    return tag("details", tag("summary", tag("code", begin)), whole)
 
 
 def _is_stand_in(value: object) -> bool:
@@ -268,8 +282,9 @@ def _timeline(history: RunHistory, plan: PlanSummary | None, critical: Sequence[
 
 
 def _group(row: Row, batch_of: Mapping[str, int]) -> str:
+    what = "Phase" if row.address.startswith("task:") else "Batch"
     batch = (
-        f"Batch {row.batch + 1}" if row.batch < len(batch_of) and batch_of else "After the graph" if batch_of else ""
+        f"{what} {row.batch + 1}" if row.batch < len(batch_of) and batch_of else "After the graph" if batch_of else ""
     )
     return " · ".join(word for word in (batch, row.agent) if word)
 
@@ -370,7 +385,9 @@ def _steps(history: RunHistory) -> Markup:
 def _step_row(step: StepHistory, *, paid: bool) -> Markup:
     again = " (reused)" if step.reused else " (recovered)" if step.recovered else ""
     what = " ".join(
-        word for word in (step.label, f"×{step.total}" if step.total is not None else "", step.agent) if word
+        word
+        for word in (step.label, f"×{step.total}" if step.total is not None else "", step.agent)
+        if word and not (word == step.label and word.casefold() == step.agent.casefold())
     )
     error = step.error or {}
     why = f"{error['code']}: {error['message']}" if error.get("code") else step.reason or step.again

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor, log10
 
-from vrooli_cli.model.history import RunHistory, StepHistory
-from vrooli_cli.model.plan import PlanSummary
+from vrooli_cli.model.history import RunHistory, StepHistory, around_of
+from vrooli_cli.model.plan import PlannedStep, PlanSummary
 
 MOST_ROWS = 600
 GAP_PART = 0.015  # of the width, between two lives
@@ -79,8 +79,28 @@ class Axis:
         return [self.at(begin) for begin, _ in self._stretches[1:]]
 
 
+def tasks_plan(history: RunHistory) -> PlanSummary | None:
+    """The tasks of a swarm as a graph, a batch a phase; None for a routine."""
+    depth: dict[str, int] = {}
+    left = dict(history.tasks)
+    while left:
+        free = [name for name, above in left.items() if not any(one in left for one in above)] or list(left)
+        for name in free:
+            depth[name] = 1 + max((depth[one] for one in left[name] if one in depth), default=-1)
+        for name in free:
+            del left[name]
+    if not depth:
+        return None
+    phases = tuple(tuple(name for name in depth if depth[name] == level) for level in range(max(depth.values()) + 1))
+    agents = {name: step.agent for name, step in history.steps.items() if f"{name}[0]" not in history.steps}
+    steps = {
+        name: PlannedStep(name, "task", agents.get(name, ""), parents=history.tasks[name]) for name in history.tasks
+    }
+    return PlanSummary(history.record.name, phases, steps)
+
+
 def rows_of(history: RunHistory, axis: Axis, batch_of: Mapping[str, int], critical: Sequence[str]) -> list[Row]:
-    """A row for every step that was at work, by batch, then by agent, then by start."""
+    """A row for every step that was at work, by batch, then by agent, then by start; inner ones under theirs."""
     path = set(critical)
     found = []
     for step in history.steps.values():
@@ -88,13 +108,25 @@ def rows_of(history: RunHistory, axis: Axis, batch_of: Mapping[str, int], critic
             continue
         top = step.address.partition("/")[0].partition("[")[0]
         depth = step.address.count("/") + step.address.count("[")
-        row = Row(step.address, step.status, batch_of.get(top, len(batch_of)), step.agent, depth)
+        agent = "" if f"{step.address}[0]" in history.steps else step.agent  # what several do stands above their parts
+        row = Row(step.address, step.status, batch_of.get(top, len(batch_of)), agent, depth)
         row.bars = _bars(step, axis, history.last_ns)
         row.critical = step.address in path
         row.duration_ms = step.duration_ms
-        found.append((row.batch, row.agent, top, step.began_ns, row))
-    found.sort(key=lambda entry: entry[:4])
-    return [entry[4] for entry in found]
+        found.append(((row.batch, row.agent, top, _line_of(step, history)), row))
+    found.sort(key=lambda entry: entry[0])
+    return [row for _, row in found]
+
+
+def _line_of(step: StepHistory, history: RunHistory) -> tuple[tuple[int, str], ...]:
+    """When the step and all around it began, the outermost first: what is inside stands under it."""
+    line = []
+    address = step.address
+    while address:
+        around = history.steps.get(address)
+        line.append(((around.began_ns if around is not None else None) or 0, address))
+        address = around_of(address)
+    return tuple(reversed(line))
 
 
 def _bars(step: StepHistory, axis: Axis, last_ns: int) -> list[Bar]:

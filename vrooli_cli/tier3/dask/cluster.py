@@ -1,0 +1,504 @@
+"""The connection to a Dask cluster: calls go out in batches, outcomes and news come back.
+
+::
+
+    Cluster.connect    scheduler, versions of the workers, station and tools on them
+    Cluster.send       a call → a Flight, which its outcome ends; all calls of one loop iteration are one message
+    Cluster.stop       ends calls on their workers, past the tasks, and returns when nothing of them is left
+    Cluster._watch     once a second while there are calls: is the scheduler there, is anybody there to work
+
+What travels is sealed, keys hold no secrets, and Dask's own logging is silent in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import dask.config
+from distributed import Client, LocalCluster
+
+from vrooli_cli.errors import VrooliError
+from vrooli_cli.model.version import VROOLI
+from vrooli_cli.tier3.dask.wire import FarCall, Gone, Lost, Sealed, minor, pack
+from vrooli_cli.tier3.dask.worker import (
+    Name,
+    Station,
+    ToolsPlugin,
+    answer,
+    end_run,
+    run_calls,
+    stop_calls,
+    versions_differ,
+)
+from vrooli_cli.tier3.scope import ToolOutcome
+
+LOCAL: Final = "local"
+"""The address that means: a cluster on this machine, for as long as this vrooli lives."""
+
+_CONNECT = 10.0  # seconds for the scheduler to answer
+_NOBODY = 60.0  # seconds for a worker to join a cluster that has none
+_LOCAL_THREADS = 4  # calls at one moment on a worker of a local cluster
+_MESSAGE = 4 << 20  # bytes of calls in one message
+_AHEAD = 4  # tasks that Dask has of ours for each thread of the cluster; the rest waits here
+_LEAST = 32  # tasks that Dask has of ours in any case
+_SHORT = 0.05  # seconds: calls of a tool that take less on average share a task
+_TOGETHER = 0.2  # seconds that the calls of one task may take together
+_MOST = 64  # calls of one task
+_LAST_WORD = 5.0  # seconds beyond the grace that a worker has to say that a call has ended
+
+News = Callable[[str, Any], None]
+"""Hears what a call tells before its outcome: kind and value."""
+
+
+class Cluster:
+    """A connection.
+
+    Attributes:
+        address: Where the scheduler is; for people.
+        toolbox: The name of the tools' plugin.
+        topic: Where the news of this connection's calls goes.
+        gone: Why the cluster cannot be used any more; "" while it can.
+    """
+
+    def __init__(self, address: str, client: Any, toolbox: str, local: Any) -> None:
+        self.address = address
+        self.toolbox = toolbox
+        self.topic = f"vrooli-{os.urandom(8).hex()}"
+        self.gone = ""
+        self._client = client
+        self._local = local
+        self._news: dict[int, News] = {}
+        self._lanes: dict[Resources, _Lane] = {}
+        self._means: dict[str, float] = {}  # tool → seconds that its calls take here
+        self._sending = False
+        self._flights: dict[int, Flight] = {}
+        self._watching: asyncio.Task[None] | None = None
+        client.subscribe_topic(self.topic, self._heard)
+
+    @classmethod
+    async def connect(cls, address: str, folders: Sequence[Path]) -> Cluster:
+        """Connect, see to it that the workers can be used, and give them the tools of these folders.
+
+        Raises:
+            Gone: The scheduler does not answer.
+            VrooliError: The workers cannot be used, or the tools cannot be sent.
+        """
+        box = pack(folders)
+        _silence()
+        local = await _local_cluster() if address == LOCAL else None
+        try:
+            client = await _client(address, local, _CONNECT)
+        except BaseException:
+            if local is not None:
+                await local.close()
+            raise
+        made = cls(address, client, box.name, local)
+        try:
+            await made._check_versions()
+            await client.register_plugin(Station(deaf=local is not None))
+            await client.register_plugin(ToolsPlugin(box))
+        except OSError as error:
+            await made.close()
+            raise Gone(f"the Dask scheduler at {address} is gone: {_line(error)}") from None
+        except BaseException:
+            await made.close()
+            raise
+        return made
+
+    async def close(self) -> None:
+        """Let go of it; a local cluster ends."""
+        patience = 0.2 if self.gone else 2.0
+        self.gone = self.gone or "the connection is closed"
+        if self._watching is not None:
+            self._watching.cancel()
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            await asyncio.wait_for(self._client.close(timeout=patience), 10)
+        if self._local is not None:
+            with suppress(Exception):
+                await asyncio.wait_for(self._local.close(timeout=10), 20)
+
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    def send(self, call: FarCall, news: News) -> Flight:
+        """Send a call; its outcome comes as ``Flight.done``. Whoever sends it has to :meth:`land` it.
+
+        Args:
+            call: Goes out with all others of this iteration of the loop.
+            news: Hears what it tells, also what it has left behind, until :meth:`forget`.
+
+        Raises:
+            Gone: The cluster is.
+        """
+        if self.gone:
+            raise Gone(self.gone)
+        flight = Flight(call)
+        self._flights[call.number] = flight
+        self._news[call.number] = news
+        resources = tuple(sorted(call.invocation.resources.items()))
+        self._lanes.setdefault(resources, _Lane(dict(resources))).waiting.append(flight)
+        self._send_soon()
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name="vrooli-dask-watch")
+        return flight
+
+    def land(self, flight: Flight) -> None:
+        """Nobody waits for a call any more: once that is so for all calls of its task, the cluster forgets it."""
+        self._flights.pop(flight.call.number, None)
+        flight.landed = True
+        task = flight.task
+        if task is not None and all(one.landed for one in task.flights):
+            task.release(self._client, self.gone)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Nobody listens to these calls any more."""
+        for number in numbers:
+            self._news.pop(number, None)
+
+    async def can_have(self, resources: Mapping[str, float]) -> bool:
+        """False when there are workers, and none of them has these resources."""
+        identity = await self._client.scheduler.identity(n_workers=-1)
+        workers = list(identity["workers"].values())
+        has = [one.get("resources") or {} for one in workers]
+        return not workers or any(all(one.get(name, 0) >= n for name, n in resources.items()) for one in has)
+
+    def _send_soon(self) -> None:
+        if not self._sending:
+            self._sending = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        """Everything that has become ready in this iteration of the loop, as far as the cluster has use for it."""
+        self._sending = False
+        threads = int(self._client.scheduler_info().get("total_threads", 0))
+        for lane in self._lanes.values():
+            most = max(_LEAST, _AHEAD * threads)
+            free = most - lane.sent
+            if free < most // 4 and len(lane.waiting) > free:  # a message for each arrival would cost the scheduler
+                continue
+            tasks: list[_Task] = []
+            size = 0
+            while lane.waiting and len(tasks) < free:
+                task = _packed(self._together(lane, max(1, threads)))
+                if task is not None:
+                    tasks.append(task)
+                    size += len(task.sealed.data)
+                if size > _MESSAGE:
+                    self._submit(lane, tasks)
+                    free, tasks, size = free - len(tasks), [], 0
+            if tasks:
+                self._submit(lane, tasks)
+
+    def _together(self, lane: _Lane, threads: int) -> list[Flight]:
+        """The next calls that share a task: several only when they are short, and enough are left for every thread."""
+        first = lane.next()
+        if first is None:
+            return []
+        mean = self._means.get(first.call.invocation.tool, _SHORT)
+        count = 1
+        if mean < _SHORT and first.sociable:
+            count = min(-(-len(lane.waiting) // (2 * threads)), int(_TOGETHER / max(mean, 1e-4)), _MOST)
+        found = [first]
+        while len(found) < count and lane.waiting and lane.waiting[0].is_like(first):
+            flight = lane.next()
+            if flight is not None:
+                found.append(flight)
+        return found
+
+    def _submit(self, lane: _Lane, tasks: list[_Task]) -> None:
+        try:
+            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
+                futures = self._client.map(
+                    run_calls,
+                    [task.sealed for task in tasks],
+                    key=[task.key for task in tasks],
+                    pure=False,
+                    retries=0,
+                    resources=lane.resources or None,
+                )
+        except Exception as error:  # the connection has just closed
+            self._lost(error)
+            return
+        lane.sent += len(tasks)
+        for task, future in zip(tasks, futures, strict=True):
+            task.future = future
+            task.waits = asyncio.create_task(self._arrive(lane, task), name=f"vrooli-dask:{task.key}")
+            task.waits.add_done_callback(lambda _: self._arrived(lane))
+
+    async def _arrive(self, lane: _Lane, task: _Task) -> None:
+        """Wait for the outcomes of one task; Dask fetches those of many such waits together."""
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            for flight, (outcome, seconds) in zip(task.flights, (await task.future).open(), strict=True):
+                flight.succeed(outcome)
+                tool = flight.call.invocation.tool
+                self._means[tool] = 0.8 * self._means.get(tool, seconds) + 0.2 * seconds
+        except FutureCancelledError as error:
+            known = error.reason == "scheduler-connection-lost" or self.gone
+            task.fail(Gone(self._lost(None)) if known else Lost("Dask has dropped it"))
+        except KilledWorker:
+            if len(task.flights) > 1:  # one of them is to blame
+                self._alone(lane, task)
+            task.fail(Lost("every worker that ran it died; has one of them enough memory for it?"))
+        except Exception as error:  # e.g. a worker that does not have vrooli
+            task.fail(Lost(_line(error)))
+
+    def _arrived(self, lane: _Lane) -> None:
+        lane.sent -= 1
+        if lane.waiting and not self.gone:
+            self._send_soon()
+
+    def _alone(self, lane: _Lane, task: _Task) -> None:
+        """Send the calls of a task again, each by itself."""
+        for flight in task.flights:
+            if not flight.done.done():
+                flight.sociable = False
+                lane.waiting.append(flight)
+        task.flights = []
+
+    # --- stopping ----------------------------------------------------------------------------------------------------
+
+    async def stop(self, flight: Flight, *, hard: bool = False) -> None:
+        """End a call; returns when nothing that it has started is left, or its worker cannot be reached."""
+        call = flight.call
+        if flight.task is None or self.gone:
+            return
+        names: list[Name] = [(call.topic, call.number)]
+        with suppress(Exception):  # who cannot be reached any more cannot be told
+            async with asyncio.timeout(call.grace + _LAST_WORD):
+                processing = await self._client.processing()
+                workers = [address for address, keys in processing.items() if flight.task.key in keys]
+                if workers:
+                    await self._client.run(stop_calls, names, hard, workers=workers, on_error="ignore")
+
+    async def end_run(self, root_id: str, grace: float) -> None:
+        """A run is over: nothing of it stays on any worker."""
+        if self.gone:
+            return
+        with suppress(Exception):  # who cannot be reached any more cannot be told
+            async with asyncio.timeout(grace + _LAST_WORD):
+                await self._client.run(end_run, root_id, grace, on_error="ignore")
+
+    async def tell(self, worker: str, name: Name, number: int, told: Any) -> None:
+        """Answer a question of a call."""
+        with suppress(Exception):  # who cannot be reached any more cannot be told
+            await self._client.run(answer, name, number, Sealed.of(told), workers=[worker], on_error="ignore")
+
+    # --- news --------------------------------------------------------------------------------------------------------
+
+    def _heard(self, event: tuple[float, Any]) -> None:
+        number, kind, data = event[1]
+        news = self._news.get(number)
+        if kind == "ended" and number in self._flights:
+            self._flights[number].succeed(pickle.loads(data))
+        elif news is not None:
+            news(kind, pickle.loads(data))
+
+    async def _watch(self) -> None:
+        """Tell every call when the cluster cannot do it any more."""
+        alone_since: float | None = None
+        while not self.gone:
+            await asyncio.sleep(1)
+            if not self._flights:
+                alone_since = None
+                continue
+            comm = getattr(self._client, "scheduler_comm", None)
+            if comm is None or comm.comm.closed() or self._client.status != "running":
+                self._lost(None)
+            elif self._client.scheduler_info()["n_workers"]:
+                alone_since = None
+            else:
+                alone_since = alone_since or monotonic()
+                if monotonic() - alone_since > _NOBODY:
+                    told = f"no worker has joined the Dask cluster at {self.address} for {_NOBODY:g} s"
+                    for flight in list(self._flights.values()):
+                        flight.fail(Lost(f"{told}; start one: `dask worker {self.address}`"))
+
+    def _lost(self, error: Exception | None) -> str:
+        """The cluster is gone, for every call that there is and that comes."""
+        if not self.gone:
+            self.gone = f"the Dask scheduler at {self.address} is gone{f': {_line(error)}' if error else ''}"
+            for flight in list(self._flights.values()):
+                flight.fail(Gone(self.gone))
+        return self.gone
+
+    async def _check_versions(self) -> None:
+        found = await self._client.run(version, "vrooli", on_error="return")
+        other = {address: one for address, one in found.items() if isinstance(one, str) and minor(one) != minor(VROOLI)}
+        without = [address for address, one in found.items() if isinstance(one, PackageNotFoundError)]
+        if without:
+            more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+            message = f"the Dask worker {without[0]}{more} has no vrooli"
+            hint = f"install vrooli {minor(VROOLI)} where the workers run: pip install 'vrooli[dask]'"
+            raise VrooliError(f"{message}; {hint}", code="TOOL_FAILED", tier="tier3")
+        if other:
+            raise VrooliError(versions_differ(VROOLI, other), code="TOOL_FAILED", tier="tier3")
+
+
+Resources = tuple[tuple[str, float], ...]
+
+
+class Flight:
+    """One call on its way.
+
+    Attributes:
+        done: The outcome, or None when it was ended by :meth:`Cluster.stop` or by Dask; raises :class:`Gone` when the
+            cluster is, and :class:`Lost` when the workers that ran it are.
+        task: None before it was sent.
+        landed: Nobody waits any more.
+        sociable: It may share a task with others.
+    """
+
+    __slots__ = ("call", "done", "landed", "sociable", "task")
+
+    def __init__(self, call: FarCall) -> None:
+        self.call = call
+        self.done: asyncio.Future[ToolOutcome | None] = asyncio.get_running_loop().create_future()
+        self.task: _Task | None = None
+        self.landed = False
+        self.sociable = call.invocation.effects != "once"
+
+    def is_like(self, other: Flight) -> bool:
+        """True when they may share a task."""
+        return self.landed or (self.sociable and self.call.invocation.tool == other.call.invocation.tool)
+
+    def succeed(self, outcome: ToolOutcome | None) -> None:
+        """It has an outcome."""
+        if not self.done.done():
+            self.done.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        """It will have none."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class _Lane:
+    """The calls that want the same resources.
+
+    Attributes:
+        waiting: Not sent yet, in order.
+        sent: Tasks that Dask has.
+    """
+
+    __slots__ = ("resources", "sent", "waiting")
+
+    def __init__(self, resources: dict[str, float]) -> None:
+        self.resources = resources
+        self.waiting: deque[Flight] = deque()
+        self.sent = 0
+
+    def next(self) -> Flight | None:
+        """The first that somebody still waits for."""
+        while self.waiting:
+            flight = self.waiting.popleft()
+            if not flight.landed:
+                return flight
+        return None
+
+
+class _Task:
+    """What Dask sees: one call, or several short ones."""
+
+    __slots__ = ("flights", "future", "key", "sealed", "waits")
+
+    def __init__(self, flights: list[Flight]) -> None:
+        self.flights = flights
+        self.key = flights[0].call.key
+        self.future: Any = None
+        self.waits: asyncio.Task[None] | None = None
+        for flight in flights:
+            flight.task = self
+            flight.call.key = self.key
+        self.sealed = Sealed.of([flight.call for flight in flights])
+
+    def fail(self, error: Exception) -> None:
+        for flight in self.flights:
+            flight.fail(error)
+
+    def release(self, client: Any, gone: str) -> None:
+        """Let the cluster forget it: first its result, then its claim."""
+        with suppress(Exception):
+            self.future.release()
+            if not gone and any(flight.call.invocation.effects == "once" for flight in self.flights):
+                client._send_to_scheduler({"op": "queue_release", "name": self.key, "client": client.id})
+
+
+def _packed(flights: list[Flight]) -> _Task | None:
+    """The task of these calls; None when there is none, or when they cannot travel."""
+    try:
+        return _Task(flights) if flights else None
+    except Exception as error:  # parameters that an embedding program made of what cannot be pickled
+        for flight in flights:
+            flight.fail(Lost(f"its parameters cannot be sent: {_line(error)}"))
+        return None
+
+
+async def census(address: str, seconds: float) -> tuple[int, int]:
+    """How many workers a cluster has, and how many calls they take at one moment.
+
+    Raises:
+        Gone: Its scheduler does not answer.
+    """
+    _silence()
+    client = await _client(address, None, seconds)
+    info = client.scheduler_info()
+    await client.close()
+    return int(info["n_workers"]), int(info["total_threads"])
+
+
+async def _local_cluster() -> Any:
+    make: Any = LocalCluster  # Dask's hints are those of its blocking half
+    workers = max(1, min(os.cpu_count() or 1, 8))
+    return await make(
+        n_workers=workers,
+        threads_per_worker=_LOCAL_THREADS,
+        asynchronous=True,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        silence_logs=logging.CRITICAL,
+    )
+
+
+async def _client(address: str, local: Any, seconds: float) -> Any:
+    make: Any = Client
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # versions that differ are checked where they matter
+            return await make(
+                local if local is not None else address,
+                asynchronous=True,
+                set_as_default=False,
+                timeout=seconds,
+                name="vrooli",
+            )
+    except (OSError, ValueError) as error:
+        told = f"the Dask scheduler at {address} does not answer within {seconds:g} s"
+        if isinstance(error, ValueError):
+            told = f"{address} is no address of a Dask scheduler: {_line(error)}"
+        raise Gone(told) from None
+
+
+def _silence() -> None:
+    """What Dask has to say in this process, vrooli says itself, in one line."""
+    for name in ("distributed", *list(logging.root.manager.loggerDict)):
+        if name.split(".")[0] in ("distributed", "tornado", "bokeh"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _line(error: Exception) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return first[:300] or type(error).__name__
