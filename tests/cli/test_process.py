@@ -171,3 +171,20 @@ def test_ctrl_c_at_a_question_and_on_the_live_view_leaves_the_terminal_clean(wri
     file = write("r.yaml", [{"id": "ok", "approval": "Ship?"}, {"id": "w", "wait": "20s"}])
     code, seen = on_a_terminal(folder, ["run", file], {"[l]ater": "\x03"})
     assert code in (130, 143) and seen.count("\x1b[?25l") <= seen.count("\x1b[?25h")
+
+
+def test_a_result_moves_no_cursor_on_a_terminal_and_is_exact_in_a_pipe(write: Write, folder: Path) -> None:
+    said = "a\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jb\r\n\tc\x9b"
+    file = write("r.yaml", [{**ECHO, "parameters": {"message": said}}], outputs={"o": "{{ steps.a.result }}"})
+    leader, follower = pty.openpty()
+    plain = termios.tcgetattr(follower)
+    plain[1] &= ~termios.OPOST
+    termios.tcsetattr(follower, termios.TCSANOW, plain)
+    words = [*VROOLI, "run", file, "--view", "none"]
+    subprocess.run(words, env=environment(folder), stdin=subprocess.DEVNULL, stdout=follower, timeout=30, check=True)
+    os.close(follower)
+    shown = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert shown == "a\x1b[31mred\x1b[0m \\x1b]0;title\\x07\\x1b[2Jb\n\tc\\x9b\n"
+    piped = subprocess.run(words, env=environment(folder), stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    assert piped.stdout.decode() == said + "\n"

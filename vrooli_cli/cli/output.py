@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 STDOUT = 1
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN)
+_COLOUR_OR_CONTROL = re.compile("(\x1b\\[[0-9;:]*m)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Stdout:
@@ -64,12 +66,17 @@ class Stdout:
         return masker.mask(data) if masker is not None else data
 
     def text(self, text: str) -> None:
-        """Text, masked; bytes that were no UTF-8 when they came in go out as they came."""
+        """Text, masked; bytes that were no UTF-8 when they came in go out as they came.
+
+        On a terminal, and only there, what a tool or a model said cannot move the cursor, set the title or fill the
+        clipboard: colours pass, every other control character is seen as its escape.
+        """
         try:
             data = text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             data = text.encode("utf-8", "replace")
-        self.write(self.masked(data))
+        data = self.masked(data)
+        self.write(_harmless(data) if os.isatty(self._fd) else data)
 
     def json(self, value: Any, *, indent: int | None = 2) -> None:
         """One JSON document and a newline."""
@@ -88,6 +95,14 @@ class Stdout:
         """Raises VrooliError when something could not be delivered for another reason than a reader that left."""
         if self.failure is not None:
             raise VrooliError(f"the result could not be written to stdout: {self.failure.strerror}", code="TOOL_FAILED")
+
+
+def _harmless(data: bytes) -> bytes:
+    from vrooli_cli.view.text import escape
+
+    text = data.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    shown = _COLOUR_OR_CONTROL.sub(lambda match: match[1] or escape(match[0]), text)
+    return shown.encode("utf-8", "surrogateescape")
 
 
 def _wait_writable(fd: int) -> None:
