@@ -22,7 +22,6 @@ from vrooli_cli.bus.lines import (
     encode,
     event_as_told,
     line_as_told,
-    quicken,
     replay,
     stamp_of,
 )
@@ -40,7 +39,6 @@ BUSY_SECONDS: Final = 30.0
 """A store that is locked for longer is told as failed."""
 BlobKept = Callable[[Event, Callable[[bool], Any]], None]
 """Told of a fact and of what reads its result: True as people may see it, False as it was."""
-_FEW: Final = 500  # lines that are not worth an import
 _KNOWN_RUNS: Final = 64  # closed runs that `history` still reads
 
 
@@ -491,8 +489,6 @@ class Channel:
             if not self._lines:
                 self._unsaved = self.next_seq
             usual = self._streams[self.run_id].own
-            if self.next_seq < _FEW < self.next_seq + len(pending):
-                quicken()
             self._lines.append(b"#%d\t%b\t%b%b" % (VERSION, self._name, stamp_of(now), usual))
             for fact in pending:
                 self._encode(fact, now, usual)

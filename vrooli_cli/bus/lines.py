@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from json import JSONEncoder, dumps, loads
+from json import dumps, loads
 from typing import Any, Final
+
+import orjson
 
 from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import Masker, show
@@ -168,9 +170,10 @@ def _fact(type_: str, execution_id: str, payload: Mapping[str, Any]) -> Event | 
 
 
 def quicken() -> None:
-    """From here on lines are written and read by pydantic's code, in a third of the time.
+    """From here on lines are read by pydantic's code, in a third of the time.
 
-    Importing it costs as much as ten thousand lines, so a run begins without it.
+    Importing it costs as much as ten thousand lines, so only who reads many asks for it. orjson, which writes them,
+    is quicker still, but reads a number beyond 64 bits as a float.
     """
     import pydantic_core
 
@@ -211,31 +214,20 @@ def _moment(ns: int) -> datetime:
 
 def encode(value: Any) -> bytes:
     """JSON of anything: what has no JSON form becomes text, for a fact may never be lost over its spelling."""
-    quick: Any = sys.modules.get("pydantic_core")
     try:
-        if quick is None:
-            return _PLAIN.encode(value).encode()
-        return quick.to_json(value, fallback=_plain, inf_nan_mode="null")  # type: ignore[no-any-return]
-    except _Unusual:
-        quicken()
-        return encode(value)
-    except (ValueError, UnicodeError, TypeError, RecursionError):
+        return orjson.dumps(value, _plain, _AS_PLAIN)
+    except TypeError:  # a key that is no text, a number beyond 64 bits, a lone surrogate, nesting beyond 254
         return dumps(_cleaned(value, 0), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-class _Unusual(Exception):
-    """A value that is no plain data."""
-
-
-def _refuse(value: Any) -> Any:
-    raise _Unusual
-
-
-_PLAIN: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)
+_AS_PLAIN: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else str(value)
+    """What is no plain data, as pydantic spells it."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, fallback=lambda odd: dict(odd) if isinstance(odd, Mapping) else str(odd))
 
 
 def _cleaned(value: Any, depth: int) -> Any:
