@@ -15,7 +15,7 @@ from vrooli_cli.errors import DefinitionError, VrooliError
 from vrooli_cli.loading.text import read_text
 from vrooli_cli.model.events import AIResponded, LedgerSettled
 from vrooli_cli.tier3.ai.manager import AIServiceManager
-from vrooli_cli.tier3.ai.remembered import Cassette, Remembered, ReplyCache, first_difference
+from vrooli_cli.tier3.ai.remembered import Cassette, first_difference
 from vrooli_cli.tier3.ai.scripted import ScriptedAI
 from vrooli_cli.tier3.ai.service import AIRequest
 
@@ -148,14 +148,6 @@ async def test_tool_calls_are_recorded_and_replayed(tmp_path: Path) -> None:
     assert result(await Desk(manager.bind()).prompt("go", tools=("math.*",))) == "three"
     await manager.aclose()
     assert result(await replaying(path).prompt("go", tools=("math.*",))) == "three"
-
-
-async def test_a_cached_answer_is_free() -> None:
-    kept: dict[str, Any] = {}
-    for paid in (8, 0):
-        desk = Desk(Remembered(AIServiceManager(ScriptedAI([echo])).bind(PRICED), ReplyCache(kept)))
-        assert result(await desk.prompt("one")) == "re: one"
-        assert desk.account.settled == paid
 
 
 PLAIN = st.recursive(

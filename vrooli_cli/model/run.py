@@ -224,9 +224,9 @@ NEVER_RETRIED: frozenset[str] = frozenset(
 # Failures with which a conversation with a model has come to its own end. After any other one the next attempt goes on
 # where it broke; after these it would have to begin anew, and so would its effects.
 CONVERSATION_OVER: frozenset[str] = frozenset({"AI_OUTPUT_INVALID", "AI_REFUSED", "OUTPUT_INVALID"})
-# `on_error` never takes these (spec routine.md, "Conditions, loops, failure").
+# `on_error` never takes these (spec routine.md, "Conditions, loops, failure"); INTERRUPTED is a cluster that is gone.
 NEVER_TAKEN: frozenset[str] = frozenset(
-    {"RUN_TIMEOUT", "CANCELLED", "CREDITS_EXHAUSTED", "MEMORY_EXCEEDED", "STORE_ERROR"}
+    {"RUN_TIMEOUT", "CANCELLED", "CREDITS_EXHAUSTED", "MEMORY_EXCEEDED", "STORE_ERROR", "INTERRUPTED"}
 )
 # A denial is taken only by `recover`, never by `continue`.
 DENIALS: frozenset[str] = frozenset({"PERMISSION_DENIED", "APPROVAL_DENIED", "NORM_VIOLATED"})

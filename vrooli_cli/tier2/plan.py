@@ -645,9 +645,7 @@ class RoutineCompiler:
 
     # -- values and names ---------------------------------------------------------------------------------------------
 
-    def _values(
-        self, raw: Mapping[str, Any], where: Pointer, level: Level, extra: tuple[str, ...]
-    ) -> dict[str, Value]:
+    def _values(self, raw: Mapping[str, Any], where: Pointer, level: Level, extra: tuple[str, ...]) -> dict[str, Value]:
         return {name: self._value(one, (*where, name), level, extra=extra) for name, one in raw.items()}
 
     def _value(

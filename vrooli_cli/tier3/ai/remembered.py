@@ -1,16 +1,15 @@
-"""Answers that were given before: one wrapper around a service, three stores (spec engine.md, c and m.2).
+"""Answers that were given before: one wrapper around a service, two stores (spec engine.md, c and m.2).
 
 * :class:`Memo`: what this very run was answered before its process died. Given again without a word and without a
   charge: both stand in the log.
 * :class:`Cassette`: a YAML file of exchanges, ``--record`` and ``--replay``. Told and charged like a live answer.
-* :class:`ReplyCache`: answers of other runs, by the hash of the request. Told, and free.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
@@ -206,32 +205,6 @@ def memo_of(service: object) -> Memo | None:
             return store
         service = getattr(service, "inner", None)
     return None
-
-
-# --- between runs -----------------------------------------------------------------------------------------------------
-
-
-class ReplyCache:
-    """Answers of other runs.
-
-    Args:
-        kept: Hash of the request → reply as plain data; the journal's, or a dict.
-    """
-
-    silent = False
-
-    def __init__(self, kept: MutableMapping[str, Mapping[str, Any]]) -> None:
-        self._kept = kept
-
-    def find(self, exchange: Exchange) -> AIReply | None:
-        """The answer, at no charge."""
-        known = self._kept.get(exchange.digest)
-        return None if known is None else replace(_reply_from(known), credits=0)
-
-    def keep(self, exchange: Exchange, reply: AIReply, scope: Scope) -> None:
-        """Keep what was a real answer."""
-        if reply.finish_reason in ("stop", "tool_calls") and reply.refusal is None:
-            self._kept[exchange.digest] = _reply_wire(reply)
 
 
 # --- cassettes --------------------------------------------------------------------------------------------------------
