@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 
-PROGRAM = """
-import json, resource, sys, time
+from tests.peak import PEAK_MB
+
+PROGRAM = (
+    PEAK_MB
+    + """
+import json, sys, time
 from vrooli_cli.errors import DefinitionError
 from vrooli_cli.loading.report import format_problems
 from vrooli_cli.loading.text import read_text
@@ -73,8 +77,9 @@ for name in sys.argv[1:] or FILES:
     except DefinitionError as error:
         told = format_problems(error.problems)
     seconds = time.perf_counter() - start
-    print(json.dumps([name, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, told]), flush=True)
+    print(json.dumps([name, seconds, peak_mb(), told]), flush=True)
 """
+)
 
 HARMLESS = {"one long line"}
 
