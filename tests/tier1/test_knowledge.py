@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrooli_cli.tier1.knowledge import CHUNK_LETTERS, KnowledgeBase, check_knowledge, chunks
+from vrooli_cli.errors import DefinitionError
+from vrooli_cli.loading.bundle import load_bundle
+from vrooli_cli.tier1.knowledge import CHUNK_LETTERS, KnowledgeBase, chunks
 
 
 def write(folder: Path, **files: str) -> None:
@@ -37,8 +40,11 @@ def test_folders_and_globs_name_files_and_binary_ones_are_left_out(tmp_path: Pat
 
 def test_a_pattern_without_a_file_is_a_problem_with_its_place(tmp_path: Path) -> None:
     write(tmp_path, a_dot_md="x")
-    (problem,) = check_knowledge(["a.md", "none/*.md"], tmp_path)
-    assert problem.pointer == ("knowledge", 1)
+    (tmp_path / "s.yaml").write_text("goal: g\nagents: [{id: a, capabilities: [c]}]\nknowledge: [a.md, none/*.md]\n")
+    with pytest.raises(DefinitionError) as raised:
+        load_bundle(tmp_path / "s.yaml")
+    (problem,) = raised.value.problems
+    assert (problem.line, problem.message) == (3, "no file is 'none/*.md'")
 
 
 @settings(max_examples=100, deadline=None)

@@ -127,7 +127,9 @@ def _named_texts(history: RunHistory) -> dict[str, str]:
     names = definition.get("names") or {}
     main = definition.get("main")
     texts: Mapping[str, str] = definition.get("texts") or {}
-    return {"(the file)" if key == main else names.get(key, key): text for key, text in texts.items()}
+    looked_up: Mapping[str, str] = definition.get("knowledge") or {}
+    named = {"(the file)" if key == main else names.get(key, key): text for key, text in texts.items()}
+    return {**looked_up, **named}
 
 
 def _path(one: RunHistory, other: RunHistory) -> list[Change]:

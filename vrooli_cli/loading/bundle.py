@@ -33,6 +33,8 @@ from vrooli_cli.loading.files import (
     shown,
 )
 from vrooli_cli.loading.home import NO_PROJECT, Project
+from vrooli_cli.loading.includes import MOST_INCLUDES, beside, included_names
+from vrooli_cli.loading.knowledge import MOST_ALTOGETHER, knowledge_texts, matching
 from vrooli_cli.loading.limits import Limits
 from vrooli_cli.loading.loaded import LoadedBundle, refusal, steps_of
 from vrooli_cli.loading.project import load_project, project_of_text
@@ -158,6 +160,7 @@ class _World:
         self._digests: dict[str, bytes] = {}
         self._project_events: tuple[EventAgent, ...] = ()
         self._references: dict[str, dict[str, str]] = {}
+        self._knowledge: dict[str, str] = {}
 
     # Reading
 
@@ -260,6 +263,26 @@ class _World:
         )
         file.made = made
         self._problems += problems
+        findings = findings_of(document.source)
+        self._knowledge = self._read_knowledge(made, findings)
+        self._problems += placed(findings, document.source)
+
+    def _read_knowledge(self, swarm: SwarmDefinition, findings: Findings) -> dict[str, str]:
+        """Name → text of what the swarm may look up."""
+        found: set[Path] = set()
+        for n, pattern in enumerate(swarm.knowledge):
+            files = matching(pattern, swarm.folder)
+            found.update(files)
+            if not files:
+                hint = "paths and globs are relative to the swarm's file"
+                findings.add(("knowledge", n), f"no file is {pattern!r}", hint)
+        texts, all_of_it = knowledge_texts(found, swarm.folder)
+        if not all_of_it:
+            most = MOST_ALTOGETHER >> 20
+            findings.warn(("knowledge",), f"the files are more than {most} MiB; what is behind cannot be looked up")
+        for name, text in texts.items():
+            self._digests[f"knowledge:{name}"] = hashlib.sha256(text.encode()).digest()
+        return texts
 
     def _constraints(self, file: _File, reference: str, at: Pointer, findings: Findings) -> tuple[str, Any]:
         """The key of an organisation's file, and its data when it is YAML."""
@@ -270,6 +293,7 @@ class _World:
             key = str(path.resolve())
             if path.suffix.lower() == ".xml":
                 self._texts[key] = xml_text(content, name)
+                self._read_includes(Path(key))
                 data = None
             else:
                 document = read_text(content, name, self._limits)
@@ -285,6 +309,27 @@ class _World:
         self._digests[key] = hashlib.sha256(content).digest()
         self._references.setdefault(file.key, {})[reference] = key
         return key, data
+
+    def _read_includes(self, main: Path) -> None:
+        """The files that an XML organisation includes; what cannot be read is told where they are understood."""
+        files = [main]
+        for file in files:  # which grows
+            for uri in included_names(self._texts[str(file)]):
+                path = beside(file, uri)
+                if path is None or (len(files) > MOST_INCLUDES and path not in files):
+                    continue
+                self._references.setdefault(str(file), {})[uri] = str(path)
+                if str(path) not in self._texts and self._read_include(path):
+                    files.append(path)
+
+    def _read_include(self, path: Path) -> bool:
+        try:
+            content = read_content(path, shown(path), self._limits)
+        except DefinitionError:
+            return False
+        self._texts[str(path)] = xml_text(content, shown(path))
+        self._digests[str(path)] = hashlib.sha256(content).digest()
+        return True
 
     def _project_agents(self) -> None:
         """The project's event agents listen to every run; their routines belong to the world as well."""
@@ -361,8 +406,9 @@ class _World:
         made = self._files[main].made
         bundle: Bundle | SwarmBundle
         if isinstance(made, SwarmDefinition):
+            origin = {**self._origin(main, digest), "knowledge": self._knowledge}
             swarm = replace(made, events=(*made.events, *self._project_events))
-            bundle = SwarmBundle(swarm, routines, digest, self._texts, self._origin(main, digest))
+            bundle = SwarmBundle(swarm, routines, digest, self._texts, origin, self._knowledge)
         else:
             if self._project_events:
                 routine = routines[main]
@@ -393,6 +439,7 @@ class _StoredWorld(_World):
         self._names: Mapping[str, str] = definition.get("names") or {}
         self._known: Mapping[str, Mapping[str, str]] = definition.get("references") or {}
         self._digest = str(definition.get("digest") or "")
+        self._looked_up: Mapping[str, str] | None = definition.get("knowledge")
 
     def read_main(self, reference: str, stdin: BinaryIO | bytes | None) -> str:
         """Take the main text."""
@@ -440,7 +487,24 @@ class _StoredWorld(_World):
         self._texts[key] = self._stored[key]
         self._references.setdefault(file.key, {})[reference] = key
         is_xml = key.lower().endswith(".xml")
+        if is_xml:
+            self._read_includes(Path(key))
         return key, None if is_xml else read_text(self._stored[key], self._names.get(key, key), self._limits).data
+
+    def _read_includes(self, main: Path) -> None:
+        pending = [str(main)]
+        while pending:
+            key = pending.pop()
+            for uri, target in self._known.get(key, {}).items():
+                self._references.setdefault(key, {})[uri] = target
+                if target in self._stored and target not in self._texts:
+                    self._texts[target] = self._stored[target]
+                    pending.append(target)
+
+    def _read_knowledge(self, swarm: SwarmDefinition, findings: Findings) -> dict[str, str]:
+        if swarm.knowledge and self._looked_up is None:
+            findings.add(("knowledge",), "the record of the run does not hold these files")
+        return dict(self._looked_up or {})
 
     def loaded(self, main: str) -> LoadedBundle:
         """The bundle, with the digest of the bytes that were read when the run began."""

@@ -140,8 +140,9 @@ class SwarmBundle:
     Attributes:
         routines: Key → routine: the agents', the event agents' and their children's.
         digest: sha256 over the bytes of every file, in order of key.
-        texts: Key → the file's text, the constraints' file too.
-        origin: As in :class:`vrooli_cli.model.routine.Bundle`.
+        texts: Key → the file's text, the constraints' file and what it includes too.
+        origin: As in :class:`vrooli_cli.model.routine.Bundle`, with ``knowledge``.
+        knowledge: Name → text of the files of ``knowledge``, by path.
     """
 
     swarm: SwarmDefinition
@@ -149,3 +150,4 @@ class SwarmBundle:
     digest: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    knowledge: Mapping[str, str] = field(default_factory=dict)

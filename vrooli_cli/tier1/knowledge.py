@@ -1,21 +1,18 @@
-"""What a swarm may look up: files in SQLite's full-text search, in memory, with the place of every excerpt."""
+"""What a swarm may look up: texts in SQLite's full-text search, in memory, with the place of every excerpt."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vrooli_cli.errors import Problem, VrooliError
+from vrooli_cli.errors import VrooliError
+from vrooli_cli.loading.knowledge import MOST_FILES, read_knowledge
 
 CHUNK_LETTERS = 1_200
 """An excerpt is about so long: whole paragraphs as far as they fit."""
-MOST_BYTES = 8 * 1024 * 1024
-"""Of one file; what is behind is not indexed."""
-MOST_FILES = 5_000
 MOST_CHUNKS = 200_000
 _WORD = re.compile(r"\w+")
 _MOST_WORDS = 40  # of a query
@@ -51,18 +48,15 @@ class KnowledgeBase:
     @classmethod
     def of_files(cls, patterns: Sequence[str], folder: str | Path) -> KnowledgeBase:
         """The files that match, relative to ``folder``; binary ones are left out."""
-        base = cls()
-        for path in sorted(dict.fromkeys(path for pattern in patterns for path in matching(pattern, folder))):
-            base.add_file(path, _shown(path, Path(folder)))
-        return base
+        return cls.of_texts(read_knowledge(patterns, folder))
 
-    def add_file(self, path: Path, name: str) -> None:
-        """Index a file under ``name``; one that cannot be read or holds no text is left out."""
-        with suppress(OSError):
-            with path.open("rb") as stream:
-                data = stream.read(MOST_BYTES)
-            if b"\0" not in data[:8192]:
-                self.add(name, data.decode("utf-8", "replace"))
+    @classmethod
+    def of_texts(cls, texts: Mapping[str, str]) -> KnowledgeBase:
+        """Name → text, as a swarm's bundle holds them."""
+        base = cls()
+        for name, text in texts.items():
+            base.add(name, text)
+        return base
 
     def add(self, name: str, text: str) -> None:
         """Index a text under ``name``."""
@@ -90,31 +84,6 @@ class KnowledgeBase:
         self._db.close()
 
 
-def matching(pattern: str, folder: str | Path) -> list[Path]:
-    """The regular files that a path or a glob names, beside the swarm; in order."""
-    base = Path(folder)
-    with suppress(OSError, ValueError, NotImplementedError, IndexError):
-        if not any(mark in pattern for mark in "*?["):
-            path = base / pattern
-            if path.is_dir():
-                return _files(path.rglob("*"))
-            return [path] if path.is_file() else []
-        whole = Path(pattern)
-        if whole.is_absolute():
-            return _files(Path(whole.anchor).glob(str(whole.relative_to(whole.anchor))))
-        return _files(base.glob(pattern))
-    return []
-
-
-def check_knowledge(patterns: Sequence[str], folder: str | Path) -> list[Problem]:
-    """The patterns that name no file."""
-    return [
-        Problem(("knowledge", n), f"no file is {pattern!r}", "paths and globs are relative to the swarm's file")
-        for n, pattern in enumerate(patterns)
-        if not matching(pattern, folder)
-    ]
-
-
 def chunks(text: str) -> Iterator[tuple[int, str]]:
     """Pieces of about :data:`CHUNK_LETTERS` with the number of their first line: paragraphs where possible."""
     piece: list[str] = []
@@ -137,20 +106,3 @@ def chunks(text: str) -> Iterator[tuple[int, str]]:
 def _short_lines(text: str) -> Iterable[str]:
     """The lines; of a very long one only the beginning (its rest would not be found by line anyway)."""
     return (line[:CHUNK_LETTERS] for line in text.splitlines())
-
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    found = []
-    for path in paths:
-        if path.is_file():
-            found.append(path)
-            if len(found) >= MOST_FILES:
-                break
-    return sorted(found)
-
-
-def _shown(path: Path, folder: Path) -> str:
-    try:
-        return path.relative_to(folder).as_posix()
-    except ValueError:
-        return str(path)

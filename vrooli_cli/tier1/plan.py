@@ -23,7 +23,6 @@ from vrooli_cli.model.routine import Bundle, Input, OnError, Prompt, Routine, St
 from vrooli_cli.model.run import Agent, ExecutionStrategy
 from vrooli_cli.model.swarm import AgentDefinition, SubTask, SwarmBundle, SwarmDefinition
 from vrooli_cli.tier1.decompose import GoalDecomposer, capability_violations, find_circle
-from vrooli_cli.tier1.knowledge import check_knowledge
 from vrooli_cli.tier1.names import ROOTS, TASK_FIELDS
 from vrooli_cli.tier1.organise import Organised, roles_of
 from vrooli_cli.tier1.team import TeamManager, TeamStructure
@@ -282,7 +281,6 @@ class _Compiler:
         organisation = self._organisation()
         self._tasks = self._known_tasks(organisation)
         self._dashed = frozenset(name for name in self._tasks or () if "-" in name)
-        self.problems += [replace(one, file=swarm.key) for one in check_knowledge(swarm.knowledge, swarm.folder)]
         start = ("inputs", "vars", "env", "run")
         resolver, members, handlers = self._routines()
         plan = SwarmPlan(
@@ -347,9 +345,10 @@ class _Compiler:
             return None if problems else spec
         if not swarm.constraints_key:
             return None
-        text = self._bundle.texts.get(swarm.constraints_key, "")
+        texts, file = self._bundle.texts, Path(swarm.constraints_key)
+        beside = {Path(key).name: text for key, text in texts.items() if Path(key).parent == file.parent}
         try:
-            return organisation_from_xml(text, Path(shown(Path(swarm.constraints_key))))
+            return organisation_from_xml(texts.get(swarm.constraints_key, ""), Path(shown(file)), beside)
         except DefinitionError as error:
             self.problems += error.problems
             return None

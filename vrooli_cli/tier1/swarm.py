@@ -247,7 +247,7 @@ class SwarmStateMachine(Tier[PreparedSwarm]):
         can_ask: bool,
     ) -> PreparedSwarm:
         context, allocation, swarm = request.context, request.allocation, plan.swarm
-        knowledge = KnowledgeBase.of_files(swarm.knowledge, swarm.folder) if swarm.knowledge else None
+        knowledge = KnowledgeBase.of_texts(plan.bundle.knowledge) if swarm.knowledge else None
         opened = self._opener(
             Opening(
                 context=context,

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 from xml.parsers import expat
 
 from vrooli_cli.errors import DefinitionError, Pointer, Problem, did_you_mean
+from vrooli_cli.loading.includes import MOST_INCLUDES, beside, is_plain_name
 from vrooli_cli.model.organization import OrganisationSpec
 from vrooli_cli.tier1.moise.spec import read_organisation
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_ELEMENTS = 100_000
-MAX_INCLUDES = 32
 
 _NAMESPACE = re.compile(r"https?://(moise\.sourceforge\.net|moise-lang\.github\.io)/os")
 _SEPARATOR = "\n"
@@ -43,18 +43,19 @@ def load_organisation(path: str | Path) -> OrganisationSpec:
     return _from_yaml(file)
 
 
-def organisation_from_xml(text: bytes | str, file: Path) -> OrganisationSpec:
+def organisation_from_xml(text: bytes | str, file: Path, included: Mapping[str, str] | None = None) -> OrganisationSpec:
     """The organisation in the text of an XML file.
 
     Args:
         text: The bytes of the file, or its text whatever encoding it declares.
         file: Its path: for messages, and for includes beside it.
+        included: Name → text of the files beside it that were read already; None: they are read from the disk.
 
     Raises:
         DefinitionError: With every problem found.
     """
     root = _parse(text, file)
-    conversion = _Conversion(file)
+    conversion = _Conversion(file, included)
     conversion.validate(root, "organisational-specification")
     data: dict[str, Any] = {} if conversion.problems else conversion.organisation(root)
     if conversion.problems:
@@ -86,8 +87,12 @@ def _read(file: Path) -> bytes:
     except OSError as error:
         raise _refusal(file, f"cannot be read: {error.strerror or error}") from None
     if len(text) > MAX_BYTES:
-        raise _refusal(file, f"is larger than {MAX_BYTES // 2**20} MiB")
+        raise _too_large(file)
     return text
+
+
+def _too_large(file: Path) -> DefinitionError:
+    return _refusal(file, f"is larger than {MAX_BYTES // 2**20} MiB")
 
 
 def _refusal(file: Path, message: str, line: int = 0, column: int = 0) -> DefinitionError:
@@ -370,8 +375,9 @@ _TYPES: Mapping[str, _Type] = {
 class _Conversion:
     """Holds a tree against the schema and turns it into plain data, keeping where everything came from."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, included: Mapping[str, str] | None) -> None:
         self.file = file
+        self._texts = included
         self.problems: list[Problem] = []
         self._places: dict[Pointer, _Element] = {}
         self._includes = 0
@@ -514,17 +520,28 @@ class _Conversion:
         """The group specification of the file that ``element`` names; a plain name beside the including file."""
         uri = element.attributes["uri"]
         self._includes += 1
-        if self._includes > MAX_INCLUDES:
-            self.wrong(element, f"more than {MAX_INCLUDES} includes, or an include of itself")
+        if self._includes > MOST_INCLUDES:
+            self.wrong(element, f"more than {MOST_INCLUDES} includes, or an include of itself")
             return []
-        if uri in (".", "..") or not re.fullmatch(r"[^/\\:%\x00]+", uri):
+        if not is_plain_name(uri):
             self.wrong(element, f"include {uri!r}: only a file beside this one can be included, by its plain name")
             return []
         file = element.file.parent / uri
-        if file.resolve().parent != element.file.parent.resolve():
+        if self._texts is not None:
+            return self._known(element, file, self._texts.get(uri))
+        if beside(element.file, uri) is None:
             self.wrong(element, f"include {uri!r}: only a file beside this one can be included")
             return []
         return self._group_in(_parse(_read(file), file))
+
+    def _known(self, element: _Element, file: Path, text: str | None) -> list[_Element]:
+        """The group specification in a text that was read with the organisation."""
+        if text is None:
+            self.wrong(element, f"include {file.name!r}: beside this one no such file can be read")
+            return []
+        if len(text) > MAX_BYTES:
+            raise _too_large(file)
+        return self._group_in(_parse(text, file))
 
     def _group_in(self, root: _Element) -> list[_Element]:
         before = len(self.problems)
