@@ -34,7 +34,7 @@ from vrooli_cli.loading.home import NO_PROJECT, Project
 from vrooli_cli.loading.inputs import resolve_secrets
 from vrooli_cli.loading.loaded import LoadedBundle, Recalled, refusal, steps_of
 from vrooli_cli.loading.settings import Settings, scheduler_address
-from vrooli_cli.model.clock import Clock, Ids, RandomIds, SystemClock
+from vrooli_cli.model.clock import Clock, Ids, RandomIds, SystemClock, ns_of
 from vrooli_cli.model.events import (
     ApprovalGranted,
     ApprovalRequested,
@@ -208,6 +208,17 @@ class ExecutionArchitecture:
         """Everything that is wrong with a bundle or worth a warning, with lines: loading's own, names, graph, rules."""
         return self._plan(loaded)[1]
 
+    def plan(self, loaded: LoadedBundle) -> RoutinePlan | SwarmPlan:
+        """The plan of a sound routine or swarm.
+
+        Raises:
+            DefinitionError: With every problem of the bundle, placed.
+        """
+        plan, problems = self._plan(loaded)
+        if plan is None:
+            raise refusal(problems)
+        return plan
+
     def prepare(
         self,
         loaded: LoadedBundle,
@@ -224,9 +235,7 @@ class ExecutionArchitecture:
             InputError: The inputs or secrets are not right.
             StoreError: The run cannot be written down.
         """
-        plan, problems = self._plan(loaded)
-        if plan is None:
-            raise refusal(problems)
+        plan = self.plan(loaded)
         options = options or RunOptions()
         if not options.plan_only:
             self._need_models(loaded.bundle, plan)
@@ -299,9 +308,7 @@ class ExecutionArchitecture:
         if record.status == "completed":
             raise InputError(f"the run {record.id!r} has completed; nothing is left to do")
         loaded = loaded or recorded_bundle(record, self.store)
-        plan, problems = self._plan(loaded)
-        if plan is None:
-            raise refusal(problems)
+        plan = self.plan(loaded)
         self._need_models(loaded.bundle, plan)
         routine = plan.routine
         options = options or RunOptions(settings=record.settings or {})
@@ -317,7 +324,7 @@ class ExecutionArchitecture:
         )
         trace = (record.settings or {}).get("trace")
         self._earlier[record.id] = _Life(key, log[-1].seq + 1 if log else 1, lease, trace)
-        facts = [(event.fact, _ns(event)) for event in log if event.fact is not None]
+        facts = [(event.fact, ns_of(event.timestamp)) for event in log if event.fact is not None]
         resumed = Resumed(self.clock.now_ns(), dict(assume), self._answers(key, log)) if facts else None
         if not isinstance(plan, RoutinePlan):
             return self.tier1.prepare(request, options, plan=plan, log=facts, resumed=resumed)
@@ -610,7 +617,7 @@ class ExecutionArchitecture:
             record.id,
             plan,
             {**known, **secret},
-            ((event.fact, _ns(event)) for event in events if event.fact is not None),
+            ((event.fact, ns_of(event.timestamp)) for event in events if event.fact is not None),
             MachineOptions(environ=environ),
             str((record.settings or {}).get("vrooli", "")),
             opening.options.forced,
@@ -715,9 +722,7 @@ class ExecutionArchitecture:
 
     def _host(self, definition: Routine | SwarmDefinition) -> LocalHost:
         """Where the tool calls of a run are done: what a flag says, else the file or its project, else here."""
-        written = definition.extras.get("executor")
-        said = self.settings.executor or (f"dask:{written['dask']}" if written else "local")
-        address = scheduler_address(said)
+        address = scheduler_address(self.settings.executor_over(definition.extras.get("executor")))
         if not address:
             return self.host
         host = self._hosts.get(address)
@@ -880,13 +885,6 @@ def _sealed(values: Mapping[str, Any], masker: Masker | None) -> Mapping[str, An
 def _unsealed(values: Mapping[str, Any], masker: Masker) -> Mapping[str, Any]:
     text = json.dumps(values, ensure_ascii=False)
     return dict(json.loads(masker.unseal(text.encode("utf-8", "surrogatepass")))) if masker else values
-
-
-def _ns(event: ExecutionEvent) -> int:
-    """When it happened; exact, unlike ``timestamp()``."""
-    from datetime import UTC, datetime, timedelta
-
-    return (event.timestamp - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
 class _WorkFolder:

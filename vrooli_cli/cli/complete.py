@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 _SUFFIXES = (".yaml", ".yml")
 _TESTS = (".test.yaml", ".test.yml")
 _NO_ROUTINE = (*_TESTS, "vrooli.yaml")
-_OUTCOMES = ("done", "failed", "rerun")
+OUTCOMES = ("done", "failed", "rerun")
+"""What `--assume` may say of a step."""
 _MOST = 200
 
 
@@ -128,7 +129,7 @@ def assumptions(ctx: typer.Context, incomplete: str) -> list[str]:
     """``STEP=done`` and the others, for the steps of the run that was named before."""
     step, equals, _ = incomplete.partition("=")
     steps = [step] if equals else run_steps(ctx, step)
-    return [word for one in steps for word in (f"{one}={what}" for what in _OUTCOMES) if word.startswith(incomplete)]
+    return [word for one in steps for word in (f"{one}={what}" for what in OUTCOMES) if word.startswith(incomplete)]
 
 
 def _named(ctx: typer.Context, argument: str) -> str:

@@ -199,8 +199,7 @@ def _executor(call: Invocation, project: Project, offline: bool) -> Iterator[Fin
     from vrooli_cli.cli.session import settings_of
     from vrooli_cli.loading.settings import scheduler_address
 
-    written = project.base.executor
-    said = settings_of(call).executor or (f"dask:{written['dask']}" if written else "local")
+    said = settings_of(call).executor_over(project.base.executor)
     address = scheduler_address(said)
     if not address:
         return

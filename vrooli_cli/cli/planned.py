@@ -43,23 +43,32 @@ class Picture:
 
     def wire(self) -> dict[str, Any]:
         """The documented JSON (spec cli.md, ``plan``)."""
-        cost = self.estimate.cost
-        return {
-            "name": self.summary.name,
-            "batches": [list(batch) for batch in self.summary.batches],
-            "edges": [{"from": parent, "to": child} for parent, child in self.summary.edges],
-            "critical_path": critical_path(self.summary),
-            "effects": [
-                {"step": line.address, "tool": line.tool, "effects": line.effects, "rule": line.rule}
-                for line in self.report.effects
-            ],
-            "permissions": {"allow": list(self.report.rules)},
-            "models": [
-                {"name": name, "asks": list(self.estimate.asks[name]), "steps": steps}
-                for name, steps in self.models.items()
-            ],
-            "cost": {"low": cost.low, "high": cost.high},
-        }
+        path = critical_path(self.summary)
+        return {"name": self.summary.name, **plan_wire(self.summary, path, self.report, self.models, self.estimate)}
+
+
+def plan_wire(
+    summary: PlanSummary,
+    path: Sequence[str],
+    report: EffectsReport,
+    models: Mapping[str, Sequence[str]],
+    estimate: Estimate,
+) -> dict[str, Any]:
+    """What the JSON of every plan has: graph, critical path, effects and rules, models, cost."""
+    return {
+        "batches": [list(batch) for batch in summary.batches],
+        "edges": [{"from": parent, "to": child} for parent, child in summary.edges],
+        "critical_path": path,
+        "effects": [
+            {"step": line.address, "tool": line.tool, "effects": line.effects, "rule": line.rule}
+            for line in report.effects
+        ],
+        "permissions": {"allow": list(report.rules)},
+        "models": [
+            {"name": name, "asks": list(estimate.asks.get(name, ())), "steps": steps} for name, steps in models.items()
+        ],
+        "cost": {"low": estimate.cost.low, "high": estimate.cost.high},
+    }
 
 
 # --- what is in a plan -----------------------------------------------------------------------------------------------
@@ -325,16 +334,11 @@ def routine_plan(architecture: ExecutionArchitecture, loaded: LoadedBundle) -> R
         DefinitionError: With everything that is wrong.
         InputError: It is a swarm.
     """
-    from vrooli_cli.loading.bundle import refusal
-    from vrooli_cli.model.routine import Bundle
+    from vrooli_cli.tier2.plan import RoutinePlan
 
-    if not isinstance(loaded.bundle, Bundle):
+    plan = architecture.plan(loaded)
+    if not isinstance(plan, RoutinePlan):
         raise InputError("a swarm has no plan of steps, but one of tasks")
-    problems = architecture.check(loaded)
-    if any(not problem.warning for problem in problems):
-        raise refusal(problems)
-    plan, _ = architecture.tier2.plan(loaded.bundle)
-    assert plan is not None, "a sound bundle has a plan"
     return plan
 
 

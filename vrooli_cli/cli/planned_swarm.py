@@ -13,11 +13,13 @@ from vrooli_cli.cli.planned import (
     Paper,
     critical_path,
     models_of,
+    plan_wire,
     planned_calls,
     print_chain,
     print_cost,
     print_effects,
 )
+from vrooli_cli.view.text import plural
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
@@ -55,7 +57,7 @@ class SwarmPicture:
 
     def wire(self) -> dict[str, Any]:
         """The documented JSON (spec cli.md, ``plan``), with what a swarm has beside it."""
-        cost, team = self.estimate.cost, self.team
+        team = self.team
         return {
             "name": self.summary.name,
             "kind": "swarm",
@@ -64,19 +66,7 @@ class SwarmPicture:
             "team": [self.member(agent.id) for agent in self.plan.agents],
             "makespan": team.makespan if team is not None else None,
             "assignments": team.wire() if team is not None else {},
-            "batches": [list(batch) for batch in self.summary.batches],
-            "edges": [{"from": parent, "to": child} for parent, child in self.summary.edges],
-            "critical_path": self.critical_path,
-            "effects": [
-                {"step": line.address, "tool": line.tool, "effects": line.effects, "rule": line.rule}
-                for line in self.report.effects
-            ],
-            "permissions": {"allow": list(self.report.rules)},
-            "models": [
-                {"name": name, "asks": list(self.estimate.asks.get(name, ())), "steps": steps}
-                for name, steps in self.models.items()
-            ],
-            "cost": {"low": cost.low, "high": cost.high},
+            **plan_wire(self.summary, self.critical_path, self.report, self.models, self.estimate),
         }
 
     def tasks_of(self, agent: str) -> list[str]:
@@ -129,15 +119,10 @@ def swarm_picture(architecture: ExecutionArchitecture, loaded: LoadedBundle) -> 
     Raises:
         DefinitionError: With everything that is wrong.
     """
-    from vrooli_cli.loading.bundle import refusal
-    from vrooli_cli.model.swarm import SwarmBundle
+    from vrooli_cli.tier1.plan import SwarmPlan
 
-    assert isinstance(loaded.bundle, SwarmBundle), "routines have a picture of their own"
-    problems = architecture.check(loaded)
-    if any(not problem.warning for problem in problems):
-        raise refusal(problems)
-    plan, _ = architecture.tier1.plan(loaded.bundle)
-    assert plan is not None, "a sound bundle has a plan"
+    plan = architecture.plan(loaded)
+    assert isinstance(plan, SwarmPlan), "routines have a picture of their own"
     return SwarmPicture(plan, architecture)
 
 
@@ -162,12 +147,12 @@ def dry_swarm(architecture: ExecutionArchitecture, loaded: LoadedBundle) -> dict
 def swarm_plan_text(call: Invocation, picture: SwarmPicture) -> str:
     """The plan of a swarm for people."""
     paper, summary = Paper(call), picture.summary
-    agents = _counted(len(picture.plan.agents), "agent")
+    agents = plural(len(picture.plan.agents), "agent")
     if picture.team is None:
         paper.head(summary.name, f"a goal for {agents}; a model divides it")
     else:
-        phases = _counted(len(summary.batches), "phase")
-        paper.head(summary.name, f"{_counted(len(summary.steps), 'task')} in {phases} for {agents}")
+        phases = plural(len(summary.batches), "phase")
+        paper.head(summary.name, f"{plural(len(summary.steps), 'task')} in {phases} for {agents}")
     paper.wrapped(["Goal:", *picture.plan.swarm.goal.split()], " ")
     _team(paper, picture)
     if picture.team is None:
@@ -177,7 +162,7 @@ def swarm_plan_text(call: Invocation, picture: SwarmPicture) -> str:
     else:
         _phases(paper, picture, picture.team)
         if len(picture.critical_path) > 1:
-            length = f"{_counted(len(picture.critical_path), 'task')}; the team is done after {picture.team.makespan}"
+            length = f"{plural(len(picture.critical_path), 'task')}; the team is done after {picture.team.makespan}"
             paper.head("Critical path", f"{length} units of complexity")
             print_chain(paper, picture.critical_path)
         print_effects(paper, picture.report)
@@ -195,7 +180,7 @@ def _team(paper: Paper, picture: SwarmPicture) -> None:
     wide = min(24, max(len(agent.id) for agent in picture.plan.agents))
     for agent in picture.plan.agents:
         member = picture.member(agent.id)
-        tasks = _counted(len(member["tasks"]), "task")
+        tasks = plural(len(member["tasks"]), "task")
         said = [f"{tasks}, load {member['load']:g}"] if picture.team is not None else []
         said += ["leads"] if member["leads"] else []
         said += [f"plays {', '.join(member['roles'])}"] if member["roles"] else []
@@ -223,7 +208,3 @@ def _phases(paper: Paper, picture: SwarmPicture, team: TeamStructure) -> None:
                 [(str(number) if at == 0 else "", digits, "36"), (name, wide, "1"), (step.label, labels, "")],
                 (before if step.parents else "") + team.placements[name].reason,
             )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' if count != 1 else ''}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vrooli_cli.cli.complete import assumptions
+from vrooli_cli.cli.complete import OUTCOMES, assumptions
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.flags import (
     CONTROL,
@@ -60,8 +60,6 @@ if TYPE_CHECKING:
     from vrooli_cli.model.store import RunRecord, Store
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-_ASSUMED = ("done", "failed", "rerun")
 
 SecretInputs = Annotated[
     list[str] | None,
@@ -268,8 +266,8 @@ def _assumed(store: Store, record: RunRecord, texts: tuple[str, ...]) -> dict[st
     history = history_of(store, record.id)
     open_ = _unknown(history)
     for step, word in assume.items():
-        if word not in _ASSUMED:
-            raise InputError(f"--assume {step}={word}: expected {', '.join(_ASSUMED)}")
+        if word not in OUTCOMES:
+            raise InputError(f"--assume {step}={word}: expected {', '.join(OUTCOMES)}")
         if step not in open_ and not _may_happen_again(history, step, word):
             known = f"unknown is the outcome of {', '.join(open_)}" if open_ else "no step's outcome is unknown"
             raise InputError(f"--assume {step}: {did_you_mean(step, open_) or known}")

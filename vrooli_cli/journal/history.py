@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import show
+from vrooli_cli.model.clock import ns_of
 from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory, around_of
 from vrooli_cli.model.run import (
     ExecutionContext,
@@ -27,8 +28,6 @@ from vrooli_cli.model.store import UNREADABLE, RunRecord, Store
 
 RESULT_LIMIT = 64 * 1024
 INTERRUPTED = "INTERRUPTED"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 Wire = Mapping[str, Any]
 
@@ -61,7 +60,7 @@ def decode(line: bytes) -> dict[str, Any]:
 
 def time_of(event: Wire) -> int:
     """When it happened, nanoseconds since 1970."""
-    return (datetime.fromisoformat(event["timestamp"]) - _EPOCH) // _MICROSECOND * 1000
+    return ns_of(datetime.fromisoformat(event["timestamp"]))
 
 
 def history_of(store: Store, run_id: str) -> RunHistory:

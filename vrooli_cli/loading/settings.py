@@ -50,6 +50,10 @@ class Settings:
         gaps = {name: getattr(below, name) for name in names if getattr(self, name) in (None, ())}
         return replace(self, **gaps)
 
+    def executor_over(self, written: Mapping[str, Any] | None) -> str:
+        """Where tools run: what is said here, else what a file or its project has written, else ``local``."""
+        return self.executor or (f"dask:{written['dask']}" if written else "local")
+
     def ceilings(self, file: Allocation) -> Allocation:
         """A file's allocation under these settings; the time-out of a run is the option's, not the allocation's."""
         limits = file

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
@@ -51,6 +55,11 @@ class RandomIds:
             number, digit = divmod(number, 32)
             digits.append(self._ALPHABET[digit])
         return "".join(reversed(digits))
+
+
+def ns_of(moment: datetime) -> int:
+    """Nanoseconds since 1970; exact, unlike ``timestamp()``."""
+    return (moment - _EPOCH) // _MICROSECOND * 1000
 
 
 def child_id(root: str, address: str, attempt: int) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 
+from vrooli_cli.model.clock import ns_of
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.tracing.context import Trace, arriving
 from vrooli_cli.tracing.fold import SpanFold
 from vrooli_cli.tracing.sender import Sender
 from vrooli_cli.tracing.settings import TraceSettings, trace_settings
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Tracer:
@@ -49,8 +46,7 @@ class Tracer:
         fold = SpanFold(trace, name, self._sender.put, content=self._settings.content, kind=kind, user=user)
 
         def apply(event: ExecutionEvent) -> None:
-            at_ns = (event.timestamp - _EPOCH) // _MICROSECOND * 1000
-            fold.apply(event.type, event.execution_id, event.payload, at_ns)
+            fold.apply(event.type, event.execution_id, event.payload, ns_of(event.timestamp))
 
         return fold, apply
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.model.run import ExecutionError
 from vrooli_cli.model.version import VROOLI
-from vrooli_cli.tier3.dask.wire import TRAVELLING, FarCall, Gone, Lost
+from vrooli_cli.tier3.dask.wire import TRAVELLING, FarCall, Gone, Lost, unknown_outcome
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.registry import Tool, ToolContext
@@ -86,16 +86,16 @@ class DaskHost(LocalHost):
         except Gone as gone:
             message = f"{gone}; start it again, and `vrooli resume` goes on"
             if flight is not None and once:
-                return ToolOutcome(error=_unknown(step, str(gone)))
+                return ToolOutcome(error=unknown_outcome(step, str(gone)))
             return ToolOutcome(error=ExecutionError(code="INTERRUPTED", message=message, tier="tier3", step=step))
         except Lost as lost:
             if once:
-                return ToolOutcome(error=_unknown(step, str(lost)))
+                return ToolOutcome(error=unknown_outcome(step, str(lost)))
             return ToolOutcome(error=ExecutionError(code="TOOL_FAILED", message=str(lost), tier="tier3", step=step))
         if use.failure is not None:
             return ToolOutcome(error=ExecutionError.of(use.failure, step=step, tier="tier3"), memory_mb=use.peak_mb)
         if outcome is None:
-            return ToolOutcome(error=_unknown(step, "Dask has ended it") if once else _taken_back(step))
+            return ToolOutcome(error=unknown_outcome(step, "Dask has ended it") if once else _taken_back(step))
         return outcome
 
     async def _outcome(self, cluster: Cluster, flight: Flight) -> ToolOutcome | None:
@@ -309,11 +309,6 @@ def _imported() -> type[Cluster]:
         raise VrooliError(message, code="TOOL_FAILED", tier="tier3", context={"retryable": False}) from None
     made: type[Cluster] = module.Cluster
     return made
-
-
-def _unknown(step: str, why: str) -> ExecutionError:
-    message = f"{why}; nobody knows whether it happened"
-    return ExecutionError(code="OUTCOME_UNKNOWN", message=message, tier="tier3", step=step)
 
 
 def _taken_back(step: str) -> ExecutionError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vrooli_cli.errors import VrooliError
+from vrooli_cli.model.run import ExecutionError
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.box.shell import SHELL
 from vrooli_cli.tier3.box.web import HTTP
@@ -174,3 +175,9 @@ def _files(folders: Iterable[Path]) -> Iterator[tuple[str, Path]]:
 def minor(version: str) -> str:
     """Major and minor: what vrooli and its workers must share."""
     return ".".join(version.split(".")[:2])
+
+
+def unknown_outcome(step: str, why: str) -> ExecutionError:
+    """Nobody knows whether the effect of a ``once`` step happened."""
+    message = f"{why}; nobody knows whether it happened"
+    return ExecutionError(code="OUTCOME_UNKNOWN", message=message, tier="tier3", step=step)

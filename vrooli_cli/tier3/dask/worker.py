@@ -35,7 +35,7 @@ from vrooli_cli.model.events import Emit, Event
 from vrooli_cli.model.run import ExecutionError
 from vrooli_cli.model.version import VROOLI
 from vrooli_cli.tier3.custom import load_tools
-from vrooli_cli.tier3.dask.wire import STATION, TOOLS, TRAVELLING, FarCall, Sealed, Toolbox, minor
+from vrooli_cli.tier3.dask.wire import STATION, TOOLS, TRAVELLING, FarCall, Sealed, Toolbox, minor, unknown_outcome
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.plain import plain_result
@@ -177,7 +177,7 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         if minor(call.version) != minor(VROOLI):
             return _refused(call, versions_differ(call.version, {self.worker.address: VROOLI})), 0.0
         if call.invocation.effects == "once" and not await self._claimed(call):
-            return ToolOutcome(error=unknown_outcome(call.invocation.address)), 0.0
+            return ToolOutcome(error=unknown_outcome(call.invocation.address, "the worker that ran it is gone")), 0.0
         if name in self._unwanted:  # it was stopped while it claimed
             return None, 0.0
         task = self._running[name] = asyncio.create_task(self._outcome(call), name=f"vrooli:{call.number}")
@@ -504,12 +504,6 @@ def versions_differ(ours: str, theirs: Mapping[str, str]) -> str:
         f"the Dask worker {worker}{more} has vrooli {version}, and this is {ours}; "
         f"install vrooli {minor(ours)} where the workers run"
     )
-
-
-def unknown_outcome(step: str) -> ExecutionError:
-    """Nobody knows whether the effect of a ``once`` step happened."""
-    message = "the worker that ran it is gone; nobody knows whether it happened"
-    return ExecutionError(code="OUTCOME_UNKNOWN", message=message, tier="tier3", step=step)
 
 
 def _bug(call: FarCall, error: Exception) -> ExecutionError:
