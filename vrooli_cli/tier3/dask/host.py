@@ -93,6 +93,7 @@ class DaskHost(LocalHost):
                 return ToolOutcome(error=unknown_outcome(step, str(lost)))
             return ToolOutcome(error=ExecutionError(code="TOOL_FAILED", message=str(lost), tier="tier3", step=step))
         if use.failure is not None:
+            use.weigh(0)  # its worker has yet to say so, and the next largest must not go for what is freed
             return ToolOutcome(error=ExecutionError.of(use.failure, step=step, tier="tier3"), memory_mb=use.peak_mb)
         if outcome is None:
             return ToolOutcome(error=unknown_outcome(step, "Dask has ended it") if once else _taken_back(step))
