@@ -14,7 +14,6 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 from vrooli_cli.bus import Channel
@@ -497,6 +496,8 @@ class Monitor(Watcher):
 
     def _duration(self, step: str, ms: int) -> Iterator[e.AgentFinding]:
         if ms >= self.SLOW_MS and len(self._durations) >= self.ENOUGH and step not in self._slow:
+            from statistics import median
+
             usual = median(self._durations)
             if ms > self.SLOW_FACTOR * usual:
                 self._slow.add(step)

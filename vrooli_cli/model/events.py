@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from vrooli_cli.errors import Tier
-from vrooli_cli.model.values import defer_init, lean
+from vrooli_cli.model.values import lean, slotted
 
 VERSION = 1
 E = TypeVar("E", bound="Event")
@@ -30,8 +30,7 @@ def fact(type_: str, *, volatile: bool = False) -> Callable[[type[E]], type[E]]:
 
     def make(cls: type[E]) -> type[E]:
         # No generated method instead of four a class: sixty classes are made at every start, five are used.
-        made = dataclass(slots=True, kw_only=True, init=False, repr=False, eq=False)(cls)
-        defer_init(made)
+        made = slotted(cls, kw_only=True)
         made.type = type_
         tier = type_.split("/", 1)[0]
         made.tier = tier if tier in ("tier1", "tier2", "tier3") else None  # type: ignore[assignment]

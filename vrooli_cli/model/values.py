@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
@@ -21,27 +21,152 @@ def lean(*, kw_only: bool = False, frozen: bool = True) -> Callable[[type[T]], t
     """
 
     def make(cls: type[T]) -> type[T]:
+        made = slotted(cls, kw_only=kw_only)
         own = vars(cls)
-        made: Any = dataclass(slots=True, kw_only=kw_only, init=False, repr=False, eq=False)(cls)
         for name, method in (("__eq__", _equal), ("__hash__", _hash if frozen else None), ("__repr__", _shown)):
             if own.get(name) is None:
                 setattr(made, name, method)
-        if "__init__" not in own:
-            defer_init(made)
-        return made  # type: ignore[no-any-return]
+        return made
 
     return make
 
 
-def defer_init(kind: Any) -> None:
-    """Give a dataclass that was made with ``init=False`` its ``__init__``, compiled when it is first called."""
+def slotted(cls: type[T], *, kw_only: bool = False) -> type[T]:
+    """The class with a slot a field; what ``dataclasses`` knows of it is made when somebody asks.
+
+    ``dataclasses.fields``, ``replace``, ``asdict`` and patterns by position work as with ``dataclass(slots=True)``;
+    ``__init__`` is compiled when it has been called some times. ``__eq__``, ``__hash__`` and ``__repr__`` are those of
+    ``cls``.
+    """
+    about = dict(vars(cls))
+    types: dict[str, Any] = about.get("__annotations__", {})
+    names = [name for name, kind in types.items() if not str(kind).startswith("ClassVar")]
+    given = {name: about.pop(name) for name in names if name in about}
+    taken = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
+    about["__slots__"] = tuple(name for name in names if name not in taken)
+    about.pop("__dict__", None)
+    about.pop("__weakref__", None)
+    later = _Fields({name: types[name] for name in names}, given, kw_only)
+    about["__dataclass_fields__"] = later
+    about["__dataclass_params__"] = vars(_Plain)["__dataclass_params__"]
+    about["__match_args__"] = _Positions()
+    kind: Any = type(cls)  # ABCMeta, for some
+    made = kind(cls.__name__, cls.__bases__, about)
+    made.__qualname__ = cls.__qualname__
+    later.owner = made
+    if "__init__" not in about:
+        _defer_init(made)
+    return made  # type: ignore[no-any-return]
+
+
+@dataclass(init=False, repr=False, eq=False)
+class _Plain:
+    """Whose parameters are those of every slotted class."""
+
+
+class _Fields:
+    """``__dataclass_fields__`` of a class until it is first read."""
+
+    __slots__ = ("given", "kw_only", "owner", "types")
+
+    def __init__(self, types: dict[str, Any], given: dict[str, Any], kw_only: bool) -> None:
+        self.types, self.given, self.kw_only = types, given, kw_only
+        self.owner: Any = None
+
+    def __get__(self, one: object, kind: object) -> dict[str, Field[Any]]:
+        owner = self.owner
+        about = {"__annotations__": self.types, "__module__": owner.__module__, **self.given}
+        about["__doc__"] = "-"  # else dataclass() has inspect write a signature
+        alone: Any = dataclass(init=False, repr=False, eq=False, kw_only=self.kw_only)(type(owner.__name__, (), about))
+        known: dict[str, Field[Any]] = {}
+        for base in owner.__mro__[-1:0:-1]:
+            known.update(getattr(base, "__dataclass_fields__", {}))
+        owner.__dataclass_fields__ = known | {one.name: one for one in fields(alone)}
+        return owner.__dataclass_fields__  # type: ignore[no-any-return]
+
+    def parts(self) -> Iterator[_Part]:
+        """The fields as far as making an object needs them, at a tenth of the cost."""
+        for name in self.types:
+            about = self.given.get(name, MISSING)
+            if not isinstance(about, Field):
+                yield name, not self.kw_only, True, about, MISSING
+                continue
+            kw_only = self.kw_only if about.kw_only is MISSING else about.kw_only
+            yield name, not kw_only, about.init, about.default, about.default_factory
+
+
+_Part = tuple[str, bool, bool, Any, Any]
+"""Of a field: name, given by position, a parameter of ``__init__`` at all, default, factory."""
+
+
+class _Positions:
+    """``__match_args__`` of a class."""
+
+    __slots__ = ()
+
+    def __get__(self, one: object, kind: Any) -> tuple[str, ...]:
+        return tuple(one.name for one in fields(kind) if one.init and not one.kw_only)
+
+
+_RARE = 6  # objects; compiling costs as much as making some thirty without
+
+
+def _defer_init(kind: Any) -> None:
+    """Give a class its ``__init__``: slow for the first objects, then compiled."""
+    left = _RARE
+    parts: list[_Part] = []
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        kind.__init__ = compiled = _compile_init(kind)
-        compiled(self, *args, **kwargs)
+        nonlocal left
+        left -= 1
+        if left == _RARE - 1:
+            parts.extend(_parts_of(kind))
+        if left < 0 or not _filled(self, parts, args, kwargs):
+            kind.__init__ = compiled = _compile_init(kind)
+            compiled(self, *args, **kwargs)
+        elif hasattr(self, "__post_init__"):
+            self.__post_init__()
 
     __init__.__qualname__ = f"{kind.__qualname__}.__init__"
     kind.__init__ = __init__
+
+
+def _parts_of(kind: Any) -> Iterable[_Part]:
+    """Those of the bases first; a field that is given anew keeps its place."""
+    known: dict[str, _Part] = {}
+    for base in reversed(kind.__mro__):
+        later = vars(base).get("__dataclass_fields__")
+        if isinstance(later, _Fields):
+            known.update((part[0], part) for part in later.parts())
+        elif later is not None:
+            known.update((one.name, _part(one)) for one in later.values())
+    return known.values()
+
+
+def _part(one: Field[Any]) -> _Part:
+    return one.name, not one.kw_only, one.init, one.default, one.default_factory
+
+
+def _filled(one: Any, parts: list[_Part], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Assign every field; False where the arguments are not those that the class takes."""
+    taken, named = 0, 0
+    for name, positional, init, default, factory in parts:
+        if positional and init and taken < len(args):
+            value = args[taken]
+            taken += 1
+        elif init and name in kwargs:
+            value = kwargs[name]
+            named += 1
+        elif factory is not MISSING:
+            value = factory()
+        elif default is not MISSING:
+            value = default
+        elif init:
+            return False
+        else:
+            continue
+        setattr(one, name, value)
+    return taken == len(args) and named == len(kwargs)
 
 
 def _compile_init(kind: Any) -> Callable[..., None]:

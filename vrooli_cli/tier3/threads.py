@@ -7,7 +7,6 @@ from ending (spec engine.md, table and g).
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -160,5 +159,7 @@ class _Worker:
     def interrupt(self) -> None:
         """Raise :class:`Stopped` in the thread, at its next step of Python code."""
         self.interrupted = True
+        import ctypes
+
         if self._thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(Stopped))

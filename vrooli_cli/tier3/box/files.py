@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -252,7 +251,7 @@ def _replace(place: str, data: bytes, *, must_be_new: bool) -> None:
     if before is not None and must_be_new:
         raise FileExistsError
     # O_CREAT with 0666 lets the umask decide, which mkstemp does not.
-    beside = os.path.join(os.path.dirname(place), f".{secrets.token_hex(8)}.tmp")  # noqa: PTH118, PTH120
+    beside = os.path.join(os.path.dirname(place), f".{os.urandom(8).hex()}.tmp")  # noqa: PTH118, PTH120
     number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with open(number, "wb") as file:  # noqa: PTH123
