@@ -184,6 +184,13 @@ def _second_colon(mistake: _Mistake) -> Problem:
     return mistake.told(start + len(before) - len(before.lstrip()), message, hint)
 
 
+def _depth(mistake: _Mistake) -> Problem | None:
+    """Newer libyaml has a bound of its own, which a raised limit does not move."""
+    if "nesting depth" not in mistake.problem:
+        return None
+    return mistake.told(mistake.at, "too many levels inside each other for this Python's YAML reader", "nest less")
+
+
 def _bracket(mistake: _Mistake) -> Problem | None:
     if "flow" not in mistake.context:
         return None
@@ -219,4 +226,4 @@ def _indentation(mistake: _Mistake) -> Problem | None:
     return mistake.told(mistake.at, f"this line does not line up with the {things} that begins in line {line}", hint)
 
 
-_RULES: Final[tuple[_Rule, ...]] = (_tab, _expression, _quote, _sigil, _colon, _bracket, _indentation)
+_RULES: Final[tuple[_Rule, ...]] = (_depth, _tab, _expression, _quote, _sigil, _colon, _bracket, _indentation)
