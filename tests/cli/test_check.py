@@ -56,6 +56,23 @@ def test_problems_are_coloured_where_colours_are_shown(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == "a b.yaml:2:3: no such key\n      y\n      ^\n  did you mean 'x'?\n"
 
 
+def test_plan_tells_what_a_model_may_choose_to_do(write: Write, call: Call) -> None:
+    free = {"m": {"base_url": "http://127.0.0.1:1/v1", "model": "x", "price": {"input": 0, "output": 0}}}
+    ask = {"id": "ask", "prompt": "hi", "model": "m", "tools": ["shell", "file_w*", "table"]}
+    file = write("p.yaml", [ask], models=free)
+    made = call("plan", file, "-o", "json").json
+    assert [(one["tool"], one["effects"], one["chosen_by"]) for one in made["effects"]] == [
+        ("shell", "once", "model"),
+        ("file_write", "once", "model"),
+    ]
+    assert made["permissions"]["allow"] == ["file_write", "shell"]
+    assert call("plan", file).out.count("if a model calls it") == 2
+    agents = [{"id": "a", "capabilities": ["x"], "tools": ["shell"]}]
+    swarm = write("s.yaml", json.dumps({"goal": "g", "agents": agents, "models": {"default": free["m"]}}))
+    (line,) = call("plan", swarm, "-o", "json").json["effects"]
+    assert (line["step"], line["tool"]) == ("agent:a/work", "shell")
+
+
 def test_plan_has_the_documented_parts(write: Write, call: Call) -> None:
     file = write("p.yaml", GRAPH, inputs=INPUTS, description="Notes.")
     plan = call("plan", file, "-o", "json").json

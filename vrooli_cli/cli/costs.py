@@ -80,19 +80,24 @@ def estimate(architecture: ExecutionArchitecture, plan: RoutinePlan) -> Estimate
     return Estimate(whole.under(ceiling), ceiling, whole.high is not None, asks)
 
 
+def tools_of_swarms(architecture: ExecutionArchitecture) -> ToolRegistry:
+    """The tools that the agents of a swarm may be offered."""
+    from vrooli_cli.tier1.tools import swarm_tools
+
+    known = architecture.tools
+    return known.overlay(tool for tool in swarm_tools() if known.get_tool(tool.name) is None)
+
+
 def estimate_swarm(architecture: ExecutionArchitecture, plan: SwarmPlan) -> Estimate:
     """The cost of a swarm: planning, the tasks as they are given out, the last word.
 
     A task that fails goes to another agent, and the model may be asked for another plan; so nothing but the ceiling
     bounds a swarm in which anything costs.
     """
-    from vrooli_cli.tier1.tools import swarm_tools
-
     ceiling = int(architecture.allocation(plan.swarm).max_credits)
     asks: dict[str, tuple[str, ...]] = {}
     models = architecture.ai.bind(plan.swarm.extras.get("models"))
-
-    tools = architecture.tools.overlay(tool for tool in swarm_tools() if architecture.tools.get_tool(tool.name) is None)
+    tools = tools_of_swarms(architecture)
 
     def work(agent: str) -> Cost:
         return _Counting(architecture, plan.members[agent].plan, asks, {}, tools).routine()

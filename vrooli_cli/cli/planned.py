@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vrooli_cli.model.plan import PlanSummary
     from vrooli_cli.tier2.dry import DryStep
     from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan, StepPlan
+    from vrooli_cli.tier3.registry import ToolRegistry
 
 _NARROWEST = 60
 _KIND_WORDS = {"prompt": "asks a model", "wait": "waits", "approval": "asks a person", "parallel": "group"}
@@ -37,7 +38,7 @@ class Picture:
 
         self.plan = plan
         self.summary: PlanSummary = summarise(plan)
-        self.report: EffectsReport = effects_report(planned_calls(plan))
+        self.report: EffectsReport = effects_report(planned_calls(plan, architecture.tools))
         self.models: dict[str, list[str]] = models_of(plan)
         self.estimate: Estimate = estimate(architecture, plan)
 
@@ -61,6 +62,7 @@ def plan_wire(
         "critical_path": path,
         "effects": [
             {"step": line.address, "tool": line.tool, "effects": line.effects, "rule": line.rule}
+            | ({"chosen_by": "model"} if line.chosen else {})
             for line in report.effects
         ],
         "permissions": {"allow": list(report.rules)},
@@ -91,11 +93,17 @@ def _walk(plan: RoutinePlan, prefix: str = "") -> Iterator[tuple[str, StepPlan]]
         yield from graph(handler, f"{prefix}handlers.{name}/")
 
 
-def planned_calls(plan: RoutinePlan, prefix: str = "") -> Iterator[PlannedCall]:
-    """Every tool call that the file writes, as far as it is known."""
+def planned_calls(plan: RoutinePlan, tools: ToolRegistry, prefix: str = "") -> Iterator[PlannedCall]:
+    """Every tool call that the file writes, as far as it is known, and those that its models may choose to make."""
     from vrooli_cli.gate import PlannedCall
+    from vrooli_cli.model.routine import Prompt
 
     for path, step in _walk(plan, prefix):
+        if isinstance(step.step.action, Prompt) and step.step.action.tools:
+            from vrooli_cli.tier3.strategies_ai import offered
+
+            for tool in offered(step.step.action.tools, tools):
+                yield PlannedCall(path, tool.traits, tool.most_effects, chosen=True)
         if step.kind != "tool" or step.tool is None or step.parameters is None:
             continue
         values = step.parameters.values
@@ -273,7 +281,7 @@ def _does(summary: PlanSummary, name: str) -> str:
 
 
 def print_effects(paper: Paper, report: EffectsReport) -> None:
-    """Every call with effects, and the rules that would allow just these."""
+    """Every call with effects, made or offered to a model, and the rules that would allow just these."""
     effects = report.effects
     if not effects:
         paper.head("Effects", "none: every tool of this file is free of them")
@@ -283,7 +291,8 @@ def print_effects(paper: Paper, report: EffectsReport) -> None:
     tools = max(len(line.tool) for line in effects)
     for line in effects[:40]:
         colour = "33" if line.effects == "once" else ""
-        paper.row([(line.address, wide, ""), (line.tool, tools, ""), (line.effects, 10, colour)], line.rule)
+        said = f"{line.rule}  if a model calls it" if line.chosen else line.rule
+        paper.row([(line.address, wide, ""), (line.tool, tools, ""), (line.effects, 10, colour)], said)
     if len(effects) > 40:
         paper.row([], f"… {len(effects) - 40:,} more")
     paper.head("Rules", "the narrowest that would do")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from vrooli_cli.cli.costs import Estimate, estimate_swarm
+from vrooli_cli.cli.costs import Estimate, estimate_swarm, tools_of_swarms
 from vrooli_cli.cli.planned import (
     Paper,
     critical_path,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vrooli_cli.tier1.plan import SwarmPlan
     from vrooli_cli.tier1.team import TeamStructure
     from vrooli_cli.tier2.dry import DryStep
+    from vrooli_cli.tier3.registry import ToolRegistry
 
 _SHOWN = 200  # tasks, which is as many as a model may make
 _ASKS_FOR_TASKS = "goal"
@@ -49,7 +50,7 @@ class SwarmPicture:
         self.plan = plan
         self.team: TeamStructure | None = plan.known_team
         self.summary: PlanSummary = plan.summary()
-        self.report: EffectsReport = effects_report(self._calls())
+        self.report: EffectsReport = effects_report(self._calls(tools_of_swarms(architecture)))
         self.estimate: Estimate = estimate_swarm(architecture, plan)
         self.models = self._models()
         sizes = {task.id: task.estimated_complexity for task in plan.known_tasks}
@@ -94,9 +95,11 @@ class SwarmPicture:
             for n, agent in enumerate(placed.agents):
                 yield (f"task:{task}[{n}]" if len(placed.agents) > 1 else f"task:{task}"), agent
 
-    def _calls(self) -> Iterator[PlannedCall]:
-        for address, agent in self.at_work():
-            yield from planned_calls(self.plan.members[agent].plan, f"{address}/")
+    def _calls(self, tools: ToolRegistry) -> Iterator[PlannedCall]:
+        """Of the tasks; of what each agent may do while nobody knows its tasks."""
+        unknown = ((f"agent:{agent.id}", agent.id) for agent in self.plan.agents) if self.team is None else ()
+        for address, agent in (*self.at_work(), *unknown):
+            yield from planned_calls(self.plan.members[agent].plan, tools, f"{address}/")
 
     def _models(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -165,7 +168,7 @@ def swarm_plan_text(call: Invocation, picture: SwarmPicture) -> str:
             length = f"{plural(len(picture.critical_path), 'task')}; the team is done after {picture.team.makespan}"
             paper.head("Critical path", f"{length} units of complexity")
             print_chain(paper, picture.critical_path)
-        print_effects(paper, picture.report)
+    print_effects(paper, picture.report)
     if picture.models:
         paper.head("Models")
         for name, steps in picture.models.items():

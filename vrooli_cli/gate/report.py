@@ -24,12 +24,14 @@ class PlannedCall:
     Attributes:
         main: The main argument: a value that is known; None when nothing of it is; a list whose elements are known
             or None (argv); a tuple of texts and None for a text that is known in parts.
+        chosen: True where a model is offered the tool and decides; the effects are the most it may do.
     """
 
     address: str
     tool: ToolTraits
     effects: Effects
     main: Any = None
+    chosen: bool = False
 
 
 @lean()
@@ -40,6 +42,7 @@ class EffectLine:
     tool: str
     effects: Effects
     rule: str
+    chosen: bool = False
 
 
 @lean()
@@ -53,7 +56,7 @@ class EffectsReport:
 def effects_report(calls: Iterable[PlannedCall]) -> EffectsReport:
     """The effects of ``calls``; those without any are left out, they need no rule."""
     lines = tuple(
-        EffectLine(call.address, call.tool.name, call.effects, narrowest_rule(call))
+        EffectLine(call.address, call.tool.name, call.effects, narrowest_rule(call), call.chosen)
         for call in calls
         if call.effects != "none"
     )

@@ -236,6 +236,11 @@ class Tool:
         return self.effects_of(params) if self.effects_of else self.effects
 
     @property
+    def most_effects(self) -> Effects:
+        """What a call may do at most, when whoever makes it chooses the parameters."""
+        return "once" if self.effects_of else self.effects
+
+    @property
     def traits(self) -> ToolTraits:
         """What the gate has to know of the tool; always the same object."""
         traits: ToolTraits | None = self._memo.get("traits")
