@@ -65,7 +65,7 @@ Limit = Annotated[int | None, typer.Option("-n", "--limit", metavar="N", parser=
 def looking(ctx: typer.Context) -> Iterator[tuple[Store, Stdout]]:
     """The journal and stdout of a call; closed at the end, when what was printed is known to have arrived."""
     from vrooli_cli.cli.output import Stdout
-    from vrooli_cli.cli.resume import store_of
+    from vrooli_cli.cli.session import store_of
 
     call: Invocation = ctx.obj
     call.debug = ctx.params["debug"]

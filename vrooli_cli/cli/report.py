@@ -43,7 +43,7 @@ def report(
     debug: Debug = False,
 ) -> int:
     """Write one self-contained page about a run: what failed, graph, timeline, steps, prompts, events, cost."""
-    from vrooli_cli.cli.resume import store_of
+    from vrooli_cli.cli.session import store_of
     from vrooli_cli.journal.history import history_of
 
     call: Invocation = ctx.obj

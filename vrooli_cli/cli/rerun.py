@@ -46,7 +46,7 @@ from vrooli_cli.cli.flags import (
 )
 from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug, Json
-from vrooli_cli.cli.resume import permissions_of, recorded_settings, secret_inputs, store_of
+from vrooli_cli.cli.resume import permissions_of, recorded_settings, secret_inputs
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
 from vrooli_cli.model.values import lean
 
@@ -150,7 +150,7 @@ def _again(call: Invocation, run: str, said: Given, selection: _Selection) -> in
     import asyncio
 
     from vrooli_cli.cli.drive import leave, open_events
-    from vrooli_cli.cli.session import settings_of
+    from vrooli_cli.cli.session import settings_of, store_of
 
     with closing(store_of(call, said.store)) as store:
         _, record = store.find(run)

@@ -155,29 +155,11 @@ def reject(
 # --- resume ----------------------------------------------------------------------------------------------------------
 
 
-def store_of(call: Invocation, store: str | None) -> Store:
-    """The journal that a verb of the history looks into.
-
-    Raises:
-        StoreError: It cannot be opened.
-    """
-    from vrooli_cli.cli.session import known_journal, open_journal, settings_of
-
-    settings = settings_of(call, store=store)
-    known = known_journal(settings)
-    if known is not None:
-        return known
-    from vrooli_cli.journal import open_store
-    from vrooli_cli.loading.project import load_project
-
-    return open_journal(settings, load_project()) or open_store(None)
-
-
 def go_on(call: Invocation, run: str, said: Given) -> int:
     """Resume a run; the exit code. One that has completed prints its result again."""
     from vrooli_cli.architecture import recorded_bundle
     from vrooli_cli.cli.drive import leave, open_events
-    from vrooli_cli.cli.session import settings_of
+    from vrooli_cli.cli.session import settings_of, store_of
     from vrooli_cli.journal.history import settle
 
     store = store_of(call, said.store)
@@ -374,6 +356,7 @@ def _print_again(call: Invocation, store: Store, record: RunRecord, loaded: Load
 
 def _answer(ctx: typer.Context, word: str) -> int:
     from vrooli_cli.cli.output import user_name
+    from vrooli_cli.cli.session import store_of
     from vrooli_cli.journal.history import history_of
 
     call: Invocation = ctx.obj

@@ -92,6 +92,22 @@ def known_journal(settings: Settings, file: str = "") -> Store | None:
         return None
 
 
+def store_of(call: Invocation, store: str | None) -> Store:
+    """The journal that a verb of the history looks into.
+
+    Raises:
+        StoreError: It cannot be opened.
+    """
+    settings = settings_of(call, store=store)
+    known = known_journal(settings)
+    if known is not None:
+        return known
+    from vrooli_cli.journal import open_store
+    from vrooli_cli.loading.project import load_project
+
+    return open_journal(settings, load_project()) or open_store(None)
+
+
 def command_line_rules(allow: Iterable[str], deny: Iterable[str], folders: Iterable[str] = ()) -> Permissions:
     """``--allow`` and ``--deny`` as the outermost level.
 
