@@ -33,8 +33,14 @@ KITCHEN: dict[str, Any] = {
                     }
                 ],
                 "compatibilities": [
-                    {"from": "chef", "to": "waiter", "scope": "inter-group", "extends_subgroups": True},
-                    {"from": "cook", "to": "waiter", "scope": "intra-group", "extends_subgroups": True},
+                    {
+                        "from": "chef",
+                        "to": "waiter",
+                        "scope": "inter-group",
+                        "extends_subgroups": True,
+                        "bidirectional": True,
+                    },
+                    {"from": "cook", "to": "waiter", "extends_subgroups": True, "bidirectional": True},
                 ],
                 "subgroups": {
                     "shift": {
@@ -87,6 +93,13 @@ KITCHEN: dict[str, Any] = {
 }
 
 
+class ByThePapers(Organisation):
+    """The engine with compatibilities in one direction, as published and as allocation takes them."""
+
+    def _together(self, played: str, role: str, group: Any, *, same_instance: bool) -> bool:
+        return self.structure.compatible(played, role, group.kind, same_instance=same_instance)
+
+
 def kitchen(**changes: Any) -> OrganisationSpec:
     """The kitchen; ``part__key__key=value`` replaces a value deep inside."""
     return organisation_from_data(changed(KITCHEN, **changes))
@@ -104,9 +117,9 @@ def changed(data: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return copy
 
 
-def staffed_kitchen() -> Organisation:
+def staffed_kitchen(spec: OrganisationSpec | None = None) -> Organisation:
     """A kitchen at the start of a dinner: ana is chef, bob and cid cook, dee waits; all groups are responsible."""
-    org = Organisation(kitchen())
+    org = Organisation(spec or kitchen())
     for agent in ("ana", "bob", "cid", "dee", "eve"):
         org.add_agent(agent)
     org.create_group("restaurant", "r")
@@ -121,9 +134,9 @@ def staffed_kitchen() -> Organisation:
     return org
 
 
-def cooking_kitchen() -> Organisation:
+def cooking_kitchen(spec: OrganisationSpec | None = None) -> Organisation:
     """The staffed kitchen with everybody committed, so that the scheme is well formed."""
-    org = staffed_kitchen()
+    org = staffed_kitchen(spec)
     for agent, mission in (("ana", "lead"), ("bob", "cooking"), ("cid", "cooking"), ("dee", "service")):
         org.commit(agent, mission)
     return org

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.moise.examples import KITCHEN, changed, kitchen
+from tests.moise.examples import KITCHEN, ByThePapers, changed, kitchen
 from vrooli_cli.errors import OrganisationError, VrooliError
 from vrooli_cli.model.organization import OrganisationSpec, Scheme
 from vrooli_cli.tier1.moise import Organisation
@@ -52,7 +52,7 @@ def conflict(agents: list[Agent], spec: OrganisationSpec, tasks: list[Task] | No
 
 def enacted(spec: OrganisationSpec, agents: list[Agent], team: TeamAllocation) -> Organisation:
     """The team in the engine, which refuses what breaks a rule."""
-    org = Organisation(spec)
+    org = ByThePapers(spec)
     for agent in agents:
         org.add_agent(agent.id)
     for group in team.groups:
@@ -298,7 +298,7 @@ def small_organisations(draw: st.DrawFn) -> OrganisationSpec:
 
 def playable(spec: OrganisationSpec, agents: list[str], plays: list[tuple[str, str]]) -> Organisation | None:
     """The roles in the engine, in whatever order it takes them; None when it takes none, or some lack."""
-    org = Organisation(spec)
+    org = ByThePapers(spec)
     org.create_group("t", "t")
     for agent in agents:
         org.add_agent(agent)

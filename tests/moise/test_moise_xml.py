@@ -244,11 +244,6 @@ def test_a_loaded_file_runs_in_the_engine(tmp_path: Path) -> None:
         ('<group-specification id="g"/><role-definitions/>', "os.xml:3:30: <role-definitions> is out of place"),
         ('<group-specification id="g"/><group-specification id="h"/>', "more than one <group-specification>"),
         (
-            '<role-definitions><role id="a"/></role-definitions>\n<group-specification id="g">\n'
-            '<roles><role id="b"/></roles></group-specification>',
-            "os.xml:5:8: unknown role 'b'",
-        ),
-        (
             '<group-specification id="g"><roles><role id="a"/></roles><formation-constraints>\n'
             '<compatibility from="a" to="z"/></formation-constraints></group-specification>',
             "os.xml:4:1: unknown role 'z'",
@@ -375,6 +370,45 @@ def test_a_group_is_included_from_a_file_beside(tmp_path: Path) -> None:
     )
     group = load(tmp_path, including("sub.xml")).structural.groups["g"]
     assert [(s.id, s.cardinality.min, list(s.roles)) for s in group.subgroups] == [("h", 1, ["a"])]
+
+
+def test_an_organisation_is_included_with_its_roles_schemes_and_norms(tmp_path: Path) -> None:
+    (tmp_path / "sub.xml").write_text(
+        minimal(
+            '<structural-specification><role-definitions><role id="a"/><role id="b"><extends role="a"/></role>'
+            '</role-definitions><group-specification id="h"><roles><role id="b"/></roles></group-specification>'
+            '</structural-specification><functional-specification><scheme id="s"><goal id="g"/>'
+            '<mission id="m"><goal id="g"/></mission></scheme></functional-specification>'
+            '<normative-specification><norm id="n" type="obligation" role="b" mission="m"/></normative-specification>'
+        )
+    )
+    spec = load(
+        tmp_path,
+        minimal(
+            '<structural-specification><role-definitions><role id="a"/></role-definitions><group-specification id="g">'
+            '<subgroups><include-group-specification uri="sub.xml"/></subgroups><formation-constraints>'
+            '<compatibility from="b" to="a"/></formation-constraints></group-specification></structural-specification>'
+        ),
+    )
+    assert {name: role.extends for name, role in spec.structural.roles.items()} == {"a": (), "b": ("a",)}
+    assert [g.id for g in spec.structural.groups["g"].subgroups] == ["h"]
+    assert list(spec.functional.schemes) == ["s"]
+    assert [n.mission for n in spec.normative.norms] == ["m"]
+
+
+def test_a_file_to_include_that_is_not_there_is_told_where_it_is_named(tmp_path: Path) -> None:
+    assert problems(tmp_path, including("sub.xml")) == [
+        "os.xml:4:1: include 'sub.xml': there is no such file beside this one"
+    ]
+
+
+def test_a_role_that_a_group_lists_needs_no_definition(tmp_path: Path) -> None:
+    body = (
+        '<role-definitions><role id="a"/></role-definitions><group-specification id="g">'
+        '<subgroups><group-specification id="h"><roles><role id="b"/></roles></group-specification></subgroups>'
+        '<formation-constraints><compatibility from="a" to="b"/></formation-constraints></group-specification>'
+    )
+    assert list(load(tmp_path, structural(body)).structural.roles) == ["a", "b"]
 
 
 def test_a_problem_in_an_included_file_names_that_file(tmp_path: Path) -> None:

@@ -6,30 +6,36 @@ either keeps the rules of the specification, or raises :class:`OrganisationError
 The rules, as published (Hübner, Sichman & Boissier 2002 and 2007; the Moise tutorial and API pages), and where those
 leave room, as the reference implementation's verdicts show them:
 
-* A role is adopted if it can be played in the group, has a free place there, and every role that the agent already has
-  allows it: by an intra-group compatibility for roles in the same group, by an inter-group one otherwise.
+* A role is adopted if it can be played in the group, has a free place there, and goes together with every role that the
+  agent already has: by an intra-group compatibility for roles in the same group, by an inter-group one otherwise. As in
+  the reference, a compatibility in one direction lets nobody in here; allocation, which follows the papers, uses it.
   Sub-roles inherit compatibilities and norms; they do not count as players of their super-role.
 * A group is well formed if each of its roles and kinds of subgroup is within bounds and every subgroup is well formed.
   Only a well-formed group can be made responsible for a scheme; it stays responsible when it changes later.
-* An agent may commit to a mission while the scheme's root goal is open and a role it plays in a responsible group is
-  obliged or permitted to. It is *obliged* as long as the mission lacks agents.
-* A scheme is well formed if every mission has enough agents; only then are goals enabled.
-* A goal with sub-goals waits for its plan: the last of a sequence, all of a parallel, one of a choice. A leaf waits for
-  the goal before it in the sequence, or for what its super-goal waits for. Nothing under a satisfied or impossible goal
-  is enabled.
-* A goal is satisfied when ``min`` achievements are told, by default as many as agents are committed to it. A goal that
-  nobody is committed to follows its plan by itself; one with committed agents has to be told about.
+* An agent may commit to a mission while the scheme's root goal is open and a role that it plays, in a responsible group
+  or below one, is obliged or permitted to. It is *obliged* by roles in the responsible group itself, as long as the
+  mission lacks agents. A role that has a norm for a mission of the agent is not left.
+* A mission is left when its goals are decided or only maintained, or when the scheme is over.
+* A scheme is well formed if every mission has enough agents; only then do goals become enabled.
+* A goal with sub-goals waits for all of its plan, or for one branch of a choice; and like a leaf for the goal before it
+  in the sequence, or for what its super-goal waits for. Nothing becomes enabled under a satisfied or impossible goal.
+  ``depends-on`` orders the tasks of a swarm (``schemes``); it is no matter of a goal's state.
+* A goal that was told to be enabled stays so until it is decided: somebody may be at work on it.
+* A goal is satisfied when ``min`` achievements are told, by default one for each commitment to it. A goal that nobody
+  is committed to follows its plan by itself; one with committed agents has to be told about.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vrooli_cli.errors import OrganisationError
-from vrooli_cli.model.organization import Cardinality, Goal, OrganisationSpec, Scheme
+from vrooli_cli.model.organization import Cardinality, Goal, OrganisationSpec, Plan, Scheme
 from vrooli_cli.tier1.moise.structure import Structure, mission_in
+
+_GRANTING = ("obligation", "permission")
 
 
 class GoalState(StrEnum):
@@ -55,17 +61,28 @@ class _Group:
         """How many play exactly ``role`` here."""
         return sum(1 for _, played in self.players if played == role)
 
+    def lineage(self) -> Iterator[_Group]:
+        """The group itself, then the group it is part of, up to the root."""
+        at: _Group | None = self
+        while at is not None:
+            yield at
+            at = at.parent
+
 
 @dataclass(slots=True, eq=False)
 class _SchemeRun:
-    """A scheme at work. ``achieved`` counts achievements by goal: the reference counts an agent's repetition too."""
+    """A scheme at work.
+
+    Attributes:
+        achieved: Achievements by goal: the reference counts an agent's repetition too.
+        states: What is known of a goal beyond waiting.
+    """
 
     spec: Scheme
     responsible: list[_Group] = field(default_factory=list)
     commitments: list[tuple[str, str]] = field(default_factory=list)
     achieved: dict[str, int] = field(default_factory=dict)
-    satisfied: set[str] = field(default_factory=set)
-    impossible: set[str] = field(default_factory=set)
+    states: dict[str, GoalState] = field(default_factory=dict)
     super_goal: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,15 +93,27 @@ class _SchemeRun:
     @property
     def is_open(self) -> bool:
         """True until the root goal is decided."""
-        return self.spec.root not in self.satisfied and self.spec.root not in self.impossible
+        return not self.is_decided(self.spec.root)
+
+    def is_satisfied(self, goal: str) -> bool:
+        """True when ``goal`` is reached."""
+        return self.states.get(goal) is GoalState.SATISFIED
+
+    def is_impossible(self, goal: str) -> bool:
+        """True when ``goal`` was given up."""
+        return self.states.get(goal) is GoalState.IMPOSSIBLE
+
+    def is_decided(self, goal: str) -> bool:
+        """True when ``goal`` is satisfied or impossible."""
+        return self.is_satisfied(goal) or self.is_impossible(goal)
 
     def count(self, mission: str) -> int:
         """How many agents are committed to ``mission``."""
         return sum(1 for _, committed in self.commitments if committed == mission)
 
-    def committed_agents(self, goal: str) -> set[str]:
-        """The agents whose missions hold ``goal``."""
-        return {a for a, m in self.commitments if goal in self.spec.missions[m].goals}
+    def committed_agents(self, goal: str) -> list[str]:
+        """The agents whose missions hold ``goal``, one as often as its missions do."""
+        return [a for a, m in self.commitments if goal in self.spec.missions[m].goals]
 
     def super_goals(self, goal: str) -> Iterator[str]:
         """The goals above ``goal``, nearest first."""
@@ -120,23 +149,27 @@ class Organisation:
 
         Raises:
             OrganisationError: ``consistency`` for an unknown kind, a name that is taken, or a kind that has no place
-                there; ``cardinality`` if the parent has as many groups of that kind as it may.
+                there; ``cardinality`` if there are as many groups of that kind as there may be.
         """
         _require(spec_id in self.structure.groups, f"no group specification {spec_id!r}")
-        _require(name not in self._groups, f"there is a group {name!r} already")
         above = None if parent is None else self._group(parent)
         home = self.structure.parent[spec_id]
         _require(
             home == (above.kind if above else None),
             f"a group of kind {spec_id!r} is created " + (f"in a group of kind {home!r}" if home else "at the root"),
         )
+        if above is None:
+            bounds, beside = self.structure.root_cardinality(spec_id), list(self._groups.values())
+        else:
+            bounds, beside = self.structure.subgroup_cardinality(above.kind, spec_id), above.subgroups
+        count = sum(1 for g in beside if g.kind == spec_id)
+        where = f"group {above.name!r}" if above else "the organisation"
+        _bounded(bounds, count + 1, f"{where} has as many {spec_id!r} groups as it may ({bounds.max})")
+        _require(name not in self._groups, f"there is a group {name!r} already")
         group = _Group(name, spec_id, above)
-        if above is not None:
-            bounds = self.structure.subgroup_cardinality(above.kind, spec_id)
-            count = sum(1 for g in above.subgroups if g.kind == spec_id)
-            _bounded(bounds, count + 1, f"group {above.name!r} has as many {spec_id!r} groups as it may ({bounds.max})")
-            above.subgroups.append(group)
         self._groups[name] = group
+        if above is not None:
+            above.subgroups.append(group)
 
     def adopt_role(self, agent: str, role: str, group: str) -> None:
         """Let ``agent`` play ``role`` in ``group``.
@@ -157,7 +190,7 @@ class Organisation:
         _bounded(everywhere, total + 1, f"the organisation has as many {role!r} players as it may ({everywhere.max})")
         for other, played in self._played(agent):
             _require(
-                self.structure.compatible(played, other.kind, role, same_instance=other is where),
+                self._together(played, role, where, same_instance=other is where),
                 f"{agent!r} plays {played!r} in {other.name!r}, which is not compatible with {role!r} in {group!r}",
             )
         where.players.append((agent, role))
@@ -166,14 +199,15 @@ class Organisation:
         """Let ``agent`` give up ``role`` in ``group``.
 
         Raises:
-            OrganisationError: ``consistency`` if it does not play it, or needs it for a mission it is committed to.
+            OrganisationError: ``consistency`` if it does not play it, or if the role has a norm for a mission that the
+                agent is committed to, in a responsible group.
         """
         self._known(agent)
         where = self._group(group)
         _require((agent, role) in where.players, f"{agent!r} does not play {role!r} in {group!r}")
-        left = [(g, r) for g, r in self._played(agent) if (g, r) != (where, role)]
         for mission in self._missions(agent):
-            _require(self._permits(left, mission), f"{agent!r} needs {role!r} for the mission {mission!r}")
+            granted = where in self._running().responsible and mission in self._normed(role, _GRANTING)
+            _require(not granted, f"{agent!r} needs {role!r} for the mission {mission!r}")
         where.players.remove((agent, role))
 
     def group_well_formed(self, group: str) -> list[str]:
@@ -222,7 +256,7 @@ class Organisation:
 
         Raises:
             OrganisationError: ``consistency`` if the scheme's root goal is decided, the agent is committed already, or
-                no role it plays in a responsible group permits it; ``cardinality`` if the mission is full.
+                no role it plays in a responsible group or below one permits it; ``cardinality`` if the mission is full.
         """
         scheme = self._running()
         self._known(agent)
@@ -241,13 +275,14 @@ class Organisation:
         """Release ``agent`` from ``mission``.
 
         Raises:
-            OrganisationError: ``consistency`` if it is not committed to it, or a goal of the mission is still open.
+            OrganisationError: ``consistency`` if it is not committed to it, or if a goal of the mission is still open
+                while the scheme is; a goal that is only maintained is never reached and holds nobody.
         """
         scheme = self._running()
         _require((agent, mission) in scheme.commitments, f"{agent!r} is not committed to {mission!r}")
-        for goal in scheme.spec.missions[mission].goals:
-            decided = goal in scheme.satisfied or goal in scheme.impossible
-            _require(decided, f"the goal {goal!r} of mission {mission!r} is still open")
+        for goal in scheme.spec.missions[mission].goals if scheme.is_open else ():
+            free = scheme.is_decided(goal) or scheme.spec.goals[goal].type == "maintenance"
+            _require(free, f"the goal {goal!r} of mission {mission!r} is still open")
         scheme.commitments.remove((agent, mission))
 
     def obligations(self, agent: str) -> set[str]:
@@ -260,7 +295,8 @@ class Organisation:
         scheme = self._scheme
         if scheme is None or not scheme.is_open:
             return set()
-        obliged = self._bound_to(self._played(agent), {"obligation"})
+        roles = [role for group, role in self._played(agent) if group in scheme.responsible]
+        obliged = {mission for role in roles for mission in self._normed(role, {"obligation"})}
         mine = set(self._missions(agent))
         return {m for m in obliged - mine if scheme.spec.missions[m].cardinality.lacks(scheme.count(m))}
 
@@ -273,26 +309,25 @@ class Organisation:
         """
         scheme, spec = self._running(), self._goal(goal)
         self._known(agent)
-        if not self._enabled(spec):
+        if self._state(spec) is not GoalState.ENABLED:
             raise OrganisationError("not_enabled", f"the goal {goal!r} is not enabled")
         committed = scheme.committed_agents(goal)
         _require(agent in committed, f"{agent!r} is not committed to a mission with the goal {goal!r}")
         scheme.achieved[goal] = scheme.achieved.get(goal, 0) + 1
         if scheme.achieved[goal] >= (len(committed) if spec.min is None else spec.min):
-            self._settle(goal, scheme.satisfied, self._plan_satisfied)
+            self._settle(goal, GoalState.SATISFIED, self._follows_satisfied)
 
     def set_impossible(self, agent: str, goal: str) -> None:
-        """Tell that ``goal`` cannot be achieved; one committed agent's word is enough.
+        """Tell that ``goal`` cannot be achieved, or is no longer; one committed agent's word is enough.
 
         Raises:
-            OrganisationError: ``consistency`` if the agent is not committed to it, or it is satisfied already.
+            OrganisationError: ``consistency`` if the agent is not committed to it.
         """
         scheme = self._running()
         self._goal(goal)
         self._known(agent)
         _require(agent in scheme.committed_agents(goal), f"{agent!r} is not committed to the goal {goal!r}")
-        _require(goal not in scheme.satisfied, f"the goal {goal!r} is satisfied already")
-        self._settle(goal, scheme.impossible, self._plan_impossible)
+        self._settle(goal, GoalState.IMPOSSIBLE, self._follows_impossible)
 
     def goal_states(self) -> dict[str, GoalState]:
         """The state of every goal of the scheme, by id; empty before a scheme is started."""
@@ -312,36 +347,41 @@ class Organisation:
             faults += _out_of_bounds(bounds, count, f"{kind.id!r} groups")
         return faults + [f"subgroup {g.name!r} is not well formed" for g in group.subgroups if self._group_faults(g)]
 
-    def _bound_to(self, played: list[tuple[_Group, str]], types: set[str]) -> set[str]:
-        """The missions of the scheme that norms of ``types`` give to an agent with these roles."""
+    def _together(self, played: str, role: str, group: _Group, *, same_instance: bool) -> bool:
+        """True when a player of ``played`` may adopt ``role`` in ``group``."""
+        return self.structure.compatible(played, role, group.kind, same_instance=same_instance, one_way=False)
+
+    def _normed(self, role: str, types: Collection[str]) -> set[str]:
+        """The missions of the scheme that norms of ``types`` give to players of ``role``."""
         scheme = self._running()
         return {
             mission
-            for group, role in played
-            if group in scheme.responsible
             for norm in self.structure.norms_of(role)
             if norm.type in types and norm.mission and (mission := mission_in(scheme.spec, norm.mission))
         }
 
     def _permits(self, played: list[tuple[_Group, str]], mission: str) -> bool:
-        granted = self._bound_to(played, {"obligation", "permission"}) - self._bound_to(played, {"prohibition"})
-        return mission in granted
+        responsible = self._running().responsible
+        roles = [role for group, role in played if any(g in responsible for g in group.lineage())]
+        forbidden = any(mission in self._normed(role, {"prohibition"}) for role in roles)
+        return not forbidden and any(mission in self._normed(role, _GRANTING) for role in roles)
 
     def _state(self, goal: Goal) -> GoalState:
-        scheme = self._running()
-        if goal.id in scheme.satisfied:
-            return GoalState.SATISFIED
-        if goal.id in scheme.impossible:
-            return GoalState.IMPOSSIBLE
-        return GoalState.ENABLED if self._enabled(goal) else GoalState.WAITING
+        """The state of a goal; that it is enabled is remembered."""
+        states = self._running().states
+        if goal.id not in states and self._becomes_enabled(goal):
+            states[goal.id] = GoalState.ENABLED
+        return states.get(goal.id, GoalState.WAITING)
 
-    def _enabled(self, goal: Goal) -> bool:
+    def _becomes_enabled(self, goal: Goal) -> bool:
         scheme = self._running()
-        decided = scheme.satisfied | scheme.impossible
-        if goal.id in decided or not decided.isdisjoint(scheme.super_goals(goal.id)) or self.scheme_well_formed():
+        if self.scheme_well_formed() or not self._reached(goal.id):
             return False
-        ready = self._plan_satisfied(goal) if goal.plan else self._reached(goal.id)
-        return ready and scheme.satisfied.issuperset(goal.depends_on)
+        above = [self._state(scheme.spec.goals[g]) for g in scheme.super_goals(goal.id)]
+        if GoalState.SATISFIED in above or GoalState.IMPOSSIBLE in above:
+            return False
+        done = [scheme.is_satisfied(g) for g in goal.plan.goals] if goal.plan else []
+        return any(done) if goal.plan and goal.plan.operator == "choice" else all(done)
 
     def _reached(self, goal: str) -> bool:
         """True when the goals before ``goal`` in the sequences around it are satisfied."""
@@ -350,30 +390,31 @@ class Organisation:
         for above in scheme.super_goals(goal):
             plan = scheme.spec.goals[above].plan
             if plan and plan.operator == "sequence" and (position := plan.goals.index(at)):
-                return plan.goals[position - 1] in scheme.satisfied
+                return scheme.is_satisfied(plan.goals[position - 1])
             at = above
         return True
 
-    def _plan_satisfied(self, goal: Goal) -> bool:
-        done = self._running().satisfied
-        assert goal.plan
-        if goal.plan.operator == "sequence":
-            return goal.plan.goals[-1] in done
-        return (any if goal.plan.operator == "choice" else all)(g in done for g in goal.plan.goals)
+    def _follows_satisfied(self, plan: Plan) -> bool:
+        """True when what is satisfied of a plan satisfies the goal above: the last of a sequence, one of a choice."""
+        done = [self._running().is_satisfied(g) for g in plan.goals]
+        if plan.operator == "sequence":
+            return done[-1]
+        return any(done) if plan.operator == "choice" else all(done)
 
-    def _plan_impossible(self, goal: Goal) -> bool:
-        lost = self._running().impossible
-        assert goal.plan
-        return (all if goal.plan.operator == "choice" else any)(g in lost for g in goal.plan.goals)
+    def _follows_impossible(self, plan: Plan) -> bool:
+        """True when what is impossible of a plan makes the goal above so: any part of it, every branch of a choice."""
+        lost = [self._running().is_impossible(g) for g in plan.goals]
+        return all(lost) if plan.operator == "choice" else any(lost)
 
-    def _settle(self, goal: str, decided: set[str], follows: Callable[[Goal], bool]) -> None:
+    def _settle(self, goal: str, state: GoalState, follows: Callable[[Plan], bool]) -> None:
         """Decide ``goal``, and every goal above it that follows from its plan and has nobody to speak for it."""
         scheme = self._running()
-        decided.add(goal)
+        scheme.states[goal] = state
         for above in scheme.super_goals(goal):
-            if scheme.committed_agents(above) or not follows(scheme.spec.goals[above]):
+            plan = scheme.spec.goals[above].plan
+            if scheme.committed_agents(above) or plan is None or not follows(plan):
                 return
-            decided.add(above)
+            scheme.states[above] = state
 
     # Looking things up
 

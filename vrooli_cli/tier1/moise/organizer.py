@@ -378,7 +378,7 @@ class _Encoding:
         places = [(slot, role) for slot in self.slots for role in slot.kind.roles]
         for (one_slot, one), (other_slot, other) in combinations(places, 2):
             same = one_slot is other_slot
-            if self._allows(one, one_slot, other, same) or self._allows(other, other_slot, one, same):
+            if self._allows(one, other, other_slot, same) or self._allows(other, one, one_slot, same):
                 continue
             where = f"in one group {one_slot.kind.id!r}" if same else "in two groups"
             first, second = sorted((one, other))
@@ -389,10 +389,10 @@ class _Encoding:
 
     def _leads(self, one: tuple[_Slot, str], other: tuple[_Slot, str]) -> bool:
         """True when who plays ``one`` may adopt ``other`` after it."""
-        return self._allows(one[1], one[0], other[1], one[0] is other[0])
+        return self._allows(one[1], other[1], other[0], one[0] is other[0])
 
-    def _allows(self, played: str, slot: _Slot, wanted: str, same: bool) -> bool:
-        return self.structure.compatible(played, slot.kind.id, wanted, same_instance=same)
+    def _allows(self, played: str, wanted: str, slot: _Slot, same: bool) -> bool:
+        return self.structure.compatible(played, wanted, slot.kind.id, same_instance=same)
 
     def _keep_assignments(self) -> None:
         known = {a.id for a in self.agents}

@@ -370,11 +370,12 @@ def _root(node: _Node, goals: Mapping[str, Goal], apart: set[str]) -> str | None
 def _goal(name: str, node: _Node) -> Goal:
     node.only("description", "min", "type", "ttf", "location", "arguments", "depends_on", "plan")
     types: tuple[GoalType | None, ...] = get_args(GoalType)
+    kind, low = node.choice("type", types, None), node.number("min")
     return Goal(
         id=name,
         description=node.text("description") or "",
-        min=node.number("min"),
-        type=node.choice("type", types, None),
+        min=1 if low is None and kind == "achievement" else low,  # what one agent achieves is achieved for all
+        type=kind,
         ttf=node.text("ttf"),
         location=node.text("location"),
         arguments={a: None if n.value is None else _printed(n.value) for a, n in node.entries("arguments")},

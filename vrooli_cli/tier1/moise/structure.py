@@ -7,8 +7,10 @@ questions and get the same answers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 from vrooli_cli.model.organization import (
+    ANY_NUMBER,
     ROOT_ROLE,
     Cardinality,
     Compatibility,
@@ -47,7 +49,7 @@ class Structure:
             self.parent.update(dict.fromkeys((sub.id for sub in group.subgroups), group.id))
         self._ancestry = {role: _ancestry(role, structural.roles) for role in structural.roles}
         self._compatibilities = {g: tuple(self._visible_compatibilities(g)) for g in self.groups}
-        self._answers: dict[tuple[str, str, str, bool], bool] = {}  # allocation asks the same a thousand times
+        self._answers: dict[tuple[str, str, str, bool, bool], bool] = {}  # allocation asks the same a thousand times
         self._links = {g: tuple(self._visible_links(g)) for g in self.groups}
         declared = [*structural.links, *(x for g in self.groups.values() for x in g.links)]
         self.restricts_communication = any(x.type == "communication" for x in declared)
@@ -70,36 +72,44 @@ class Structure:
     def role_cardinality(self, group: str, role: str) -> Cardinality:
         """The bounds on players of ``role`` in one group of that kind.
 
-        A formation constraint on a role that can be played in the group itself narrows what the role list says.
+        A formation constraint of the group takes the place of what the role list says.
         """
         spec = self.groups[group]
-        extra = (c.cardinality for c in spec.cardinalities if (c.object, c.id) == ("role", role))
-        return _narrowed(spec.roles[role], extra)
+        return _stated(spec, "role", role) or spec.roles[role]
 
     def subgroup_cardinality(self, parent: str, group: str) -> Cardinality:
         """The bounds on instances of the kind ``group`` in one instance of ``parent``."""
-        constraints = self.groups[parent].cardinalities
-        own = self.groups[group].cardinality
-        return _narrowed(own, (c.cardinality for c in constraints if (c.object, c.id) == ("group", group)))
+        return _stated(self.groups[parent], "group", group) or self.groups[group].cardinality
 
-    def compatible(self, played: str, in_group: str, wanted: str, *, same_instance: bool) -> bool:
-        """May a player of ``played`` in a group of kind ``in_group`` also play ``wanted``?
+    def root_cardinality(self, group: str) -> Cardinality:
+        """The bounds on instances of a root kind of group, which it states as a formation constraint on itself."""
+        return _stated(self.groups[group], "group", group) or ANY_NUMBER
 
-        What counts is what the kind of group of the role already played says, its parents' extended relations included
-        (C-intra and C-inter of a group specification, 2002).
+    def compatible(self, played: str, wanted: str, in_group: str, *, same_instance: bool, one_way: bool = True) -> bool:
+        """May a player of ``played`` also play ``wanted`` in a group of kind ``in_group``?
+
+        What counts is what the kind of group that is entered says, its parents' extended relations included, as in the
+        reference implementation.
 
         Args:
             played: The role that the agent plays.
-            in_group: The kind of group it plays it in.
             wanted: The role it would play as well.
-            same_instance: True when that is in the same group, which is what the scope of a compatibility speaks of.
+            in_group: The kind of group it would play that in.
+            same_instance: True when it is the same group, which is what the scope of a compatibility speaks of.
+            one_way: As published, a compatibility that is not bidirectional leads from its source to its target. False:
+                it leads nowhere else but from its source to itself, as in the reference, which looks compatibilities up
+                by the role that is entered.
         """
-        question = (played, in_group, wanted, same_instance)
+        question = (played, wanted, in_group, same_instance, one_way)
         answer = self._answers.get(question)
         if answer is None:
             scope = "intra-group" if same_instance else "inter-group"
-            visible = self._compatibilities[in_group]
-            answer = any(c.scope == scope and self._joins(c, played, wanted) for c in visible)
+            answer = any(
+                c.scope == scope
+                and self._joins(c, played, wanted)
+                and (one_way or c.bidirectional or self.is_a(wanted, c.source))
+                for c in self._compatibilities[in_group]
+            )
             self._answers[question] = answer
         return answer
 
@@ -144,11 +154,10 @@ def mission_in(scheme: Scheme, reference: str) -> str | None:
     return mission if prefix == scheme.id and mission in scheme.missions else None
 
 
-def _narrowed(base: Cardinality, others: Iterable[Cardinality]) -> Cardinality:
-    for other in others:
-        bounds = [m for m in (base.max, other.max) if m is not None]
-        base = Cardinality(max(base.min, other.min), min(bounds, default=None))
-    return base
+def _stated(group: GroupSpec, kind: Literal["role", "group"], name: str) -> Cardinality | None:
+    """What the formation constraints of a group say of a role or a subgroup, the last one that says anything."""
+    said = (c.cardinality for c in group.cardinalities if (c.object, c.id) == (kind, name))
+    return next((c for c in reversed(list(said)) if c != ANY_NUMBER), None)
 
 
 def _ancestry(role: str, roles: Mapping[str, Role]) -> frozenset[str]:

@@ -5,7 +5,8 @@ bounded in size, depth and count); the tree is held against the published schema
 number, attributes and their types); what passes becomes the plain data of the YAML form, which ``spec`` reads. So both
 forms have one meaning and one set of checks, and every problem still knows its line here.
 
-``include-group-specification`` names a file beside the including one; it holds a ``group-specification``.
+``include-group-specification`` names a file beside the including one; it holds a ``group-specification``, or a whole
+organisation, whose roles, schemes and norms come with its group. A role that a group lists needs no definition.
 """
 
 from __future__ import annotations
@@ -381,6 +382,7 @@ class _Conversion:
         self.problems: list[Problem] = []
         self._places: dict[Pointer, _Element] = {}
         self._includes = 0
+        self._guests: list[_Element] = []  # the organisations of which a group is included
 
     def wrong(self, element: _Element, message: str, hint: str = "") -> None:
         """Record a problem at an element."""
@@ -454,12 +456,16 @@ class _Conversion:
         data: dict[str, Any] = _filled(
             id=root.attributes.get("id"), version=root.attributes.get("os-version"), properties=_properties(root)
         )
-        for key, convert in parts.items():
-            part = root.first(f"{key}-specification")
-            if part is not None:
-                self._at(part, key)
-                data[key] = convert(part)
+        for key, convert in parts.items():  # the structure first: it tells what is included
+            found = self._parts(root, key)
+            if found:
+                self._at(found[0], key)
+                data[key] = convert(found)
         return data
+
+    def _parts(self, root: _Element, key: str) -> list[_Element]:
+        """One specification of the organisation, and of those that it includes a group of."""
+        return [p for source in (root, *self._guests) if (p := source.first(f"{key}-specification")) is not None]
 
     def _at(self, element: _Element, *pointer: str | int) -> None:
         self._places[pointer] = element
@@ -475,17 +481,27 @@ class _Conversion:
             self._at(element, *at, name)
             yield element
 
-    def _structural(self, element: _Element) -> dict[str, Any]:
-        at = ("structural",)
+    def _structural(self, parts: list[_Element]) -> dict[str, Any]:
+        at, element = ("structural",), parts[0]
         roles = {}
         for role in self._named(element.of("role-definitions", "role"), "role", *at, "roles"):
-            supers = [e.attributes["role"] for e in role.all("extends") if e.attributes.get("role")]
-            roles[role.attributes["id"]] = _filled(extends=supers, properties=_properties(role))
+            roles[role.attributes["id"]] = _role_data(role)
         groups = {}
         for group in self._named(element.all("group-specification"), "group", *at, "groups"):
             groups[group.attributes["id"]] = self._group(group, (*at, "groups", group.attributes["id"]))
+        for role in self._guest_roles():
+            if role.attributes["id"] not in roles:
+                self._at(role, *at, "roles", role.attributes["id"])
+                roles[role.attributes["id"]] = _role_data(role)
+        for name in _listed_roles(groups):
+            roles.setdefault(name, {})
         link_types = [e.attributes["id"] for e in element.of("link-types", "link-type")]
         return _filled(roles=roles, groups=groups, link_types=link_types, properties=_properties(element))
+
+    def _guest_roles(self) -> Iterator[_Element]:
+        for guest in self._guests:
+            for part in guest.all("structural-specification"):
+                yield from part.of("role-definitions", "role")
 
     def _group(self, element: _Element, at: Pointer) -> dict[str, Any]:
         roles = {
@@ -532,6 +548,9 @@ class _Conversion:
         if beside(element.file, uri) is None:
             self.wrong(element, f"include {uri!r}: only a file beside this one can be included")
             return []
+        if not file.is_file():
+            self.wrong(element, f"include {uri!r}: there is no such file beside this one")
+            return []
         return self._group_in(_parse(_read(file), file))
 
     def _known(self, element: _Element, file: Path, text: str | None) -> list[_Element]:
@@ -551,6 +570,7 @@ class _Conversion:
         else:
             self.validate(root, "organisational-specification")
             found = root.of("structural-specification", "group-specification")
+            self._guests.append(root)
         return found if len(self.problems) == before else []
 
     def _listed(self, elements: list[_Element], at: Pointer) -> list[_Element]:
@@ -569,15 +589,16 @@ class _Conversion:
             for e in self._listed(elements, at)
         ]
 
-    def _functional(self, element: _Element) -> dict[str, Any]:
+    def _functional(self, parts: list[_Element]) -> dict[str, Any]:
         at = ("functional", "schemes")
-        for i, scheme in enumerate(element.all("scheme"), start=1):
+        elements = [scheme for part in parts for scheme in part.all("scheme")]
+        for i, scheme in enumerate(elements, start=1):
             scheme.attributes.setdefault("id", f"scheme{i}")
         schemes = {
             scheme.attributes["id"]: self._scheme(scheme, (*at, scheme.attributes["id"]))
-            for scheme in self._named(element.all("scheme"), "scheme", *at)
+            for scheme in self._named(elements, "scheme", *at)
         }
-        return _filled(schemes=schemes, properties=_properties(element))
+        return _filled(schemes=schemes, properties=_properties(parts[0]))
 
     def _scheme(self, element: _Element, at: Pointer) -> dict[str, Any]:
         goals: dict[str, Any] = {}
@@ -649,7 +670,7 @@ class _Conversion:
         keys = ("id", "target", "condition", "type")
         return {key: attributes[key] for key in keys} | _filled(reports=reports, properties=_properties(element))
 
-    def _normative(self, element: _Element) -> dict[str, Any]:
+    def _normative(self, parts: list[_Element]) -> dict[str, Any]:
         norms = [
             _filled(
                 id=n.attributes["id"],
@@ -659,14 +680,26 @@ class _Conversion:
                 condition=n.attributes.get("condition"),
                 ttf=n.attributes.get("time-constraint"),
             )
-            for n in self._listed(list(element.all("norm")), ("normative", "norms"))
+            for n in self._listed([n for part in parts for n in part.all("norm")], ("normative", "norms"))
         ]
-        npl = element.first("npl-norms")
-        return _filled(norms=norms, npl=npl.text.strip() if npl else None, properties=_properties(element))
+        npl = parts[0].first("npl-norms")
+        return _filled(norms=norms, npl=npl.text.strip() if npl else None, properties=_properties(parts[0]))
 
 
 def _filled(**values: Any) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None and v not in ("", {}, [])}
+
+
+def _role_data(role: _Element) -> dict[str, Any]:
+    supers = [e.attributes["role"] for e in role.all("extends") if e.attributes.get("role")]
+    return _filled(extends=supers, properties=_properties(role))
+
+
+def _listed_roles(groups: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    """The roles that can be played in the groups and their subgroups."""
+    for group in groups.values():
+        yield from group.get("roles", ())
+        yield from _listed_roles(group.get("subgroups", {}))
 
 
 def _properties(element: _Element) -> dict[str, str]:
