@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import re
 import sqlite3
@@ -480,3 +481,12 @@ def test_the_users_own_store_is_made_with_its_folder(tmp_path: Path, monkeypatch
     assert default_store_path().is_file() and default_store_path().is_relative_to(tmp_path)
     assert default_store_path().parent.stat().st_mode & 0o077 == 0, "what ran is nobody else's business"
     store.close()
+
+
+def test_a_store_in_memory_is_let_go_of_with_its_owner() -> None:
+    store = open_store(":memory:")
+    database = store._database
+    del store
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")

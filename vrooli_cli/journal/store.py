@@ -15,6 +15,7 @@ import json
 import os
 import sqlite3
 import time
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -91,6 +92,8 @@ class SqliteStore:
         self._unnamed: dict[str, None] = {}
         self._syncer = None if self._memory or full else Syncer(Path(f"{self.place}-wal"))
         self._database = self._open()
+        if self._memory:  # made for an architecture that nobody has to close: it goes when its owner does
+            weakref.finalize(self, self._database.close)
 
     def _open(self) -> sqlite3.Connection:
         try:
