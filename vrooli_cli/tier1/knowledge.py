@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class KnowledgeBase:
         self.files: list[str] = []
         self.chunks = 0
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        weakref.finalize(self, self._db.close)  # also where nobody closes it
         try:
             self._db.execute(
                 "CREATE VIRTUAL TABLE excerpts USING fts5(text, source UNINDEXED, tokenize='porter unicode61')"
