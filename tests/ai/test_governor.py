@@ -265,6 +265,28 @@ def test_identical_bodies_wait_with_the_one_that_was_refused() -> None:
     assert ideal(100, 1.0) / took >= 0.8
 
 
+@pytest.mark.parametrize("latency", [0.2, 0.3, 0.5])
+def test_identical_bodies_are_not_stopped_again_and_again_to_try_for_more(latency: float) -> None:
+    endpoint = Endpoint(latency=latency, quota=Rolling(10_000))
+    served, took = crowd(endpoint, 400, same=True)
+    assert served == 400 and endpoint.early == 0
+    assert ideal(400, latency) / took >= 0.8
+
+
+def test_no_more_is_tried_when_a_refused_call_would_come_back_after_all_others_are_done() -> None:
+    endpoint = Endpoint(latency=0.05, quota=Rolling(10_000))
+    served, took = crowd(endpoint, 400)
+    assert served == 400 and ideal(400, 0.05) / took >= 0.78
+
+
+@pytest.mark.parametrize("kind", [lambda: Rolling(300), lambda: Fixed(300, 40)], ids=["rolling", "fixed"])
+def test_an_endpoint_that_names_no_time_is_looked_at_again_before_long(kind: Callable[[], Rolling | Fixed]) -> None:
+    endpoint = Endpoint(quota=kind(), latency=0.3, asks="nothing")
+    served, took = crowd(endpoint, 700)
+    assert served == 700 and ideal(700, 0.3, quota=kind()) / took >= 0.8
+    assert endpoint.refusals <= 0.08 * 700
+
+
 @pytest.mark.parametrize(("asks", "again"), [("seconds", 1.0), ("seconds", 60.0), ("nothing", 1.0)])
 def test_an_endpoint_that_always_refuses_is_left_alone(asks: Asks, again: float) -> None:
     endpoint = Endpoint(at_once=0, asks=asks, again=again)

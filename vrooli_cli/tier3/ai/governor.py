@@ -9,7 +9,8 @@ What is learned from a refusal:
 
 * *too many at once*. A lane sends at most ``window`` calls at once. The window begins small and grows by half a call
   with every answer, until the first refusal teaches a *ceiling*: what was not refused of all that was under way. After
-  some rounds of answers one more is tried, and more seldom each time that it was refused. Only the refused call waits.
+  some rounds of answers one more is tried, more seldom each time that it was refused, and only while those who wait
+  would gain more by it than a refusal costs them. Only the refused call waits.
 * *too many in a while*. When calls are refused and less at once did not help, the lane as a whole waits as long as the
   endpoint asks; what is served from one such pause to the next is its *pace*.
 
@@ -25,6 +26,7 @@ import math
 import random
 import re
 from bisect import insort
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +56,7 @@ Refusal = Literal["throttled", "failed"]
 # Seconds of exponential backoff. The waits of a call without Retry-After together outlast a window of a minute.
 _BASE: Final[Mapping[Refusal, float]] = {"throttled": 2.0, "failed": 0.5}
 _LONGEST: Final = 30.0
+_LONGEST_PAUSE: Final = 8.0  # of all calls, at an endpoint that does not say how long: one of them goes and looks
 _JITTER: Final = 1.0  # seconds at most, beyond what was asked for
 _HINT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -268,6 +271,7 @@ class Lane:
     _next_at: float = 0.0
     _extra_at: float = 0.0
     _latency: float = 0.0
+    _price: float = 1.0
     _waiting: list[Turn] = field(default_factory=list)
     _held: dict[str, float] = field(default_factory=dict)
     _budgets: dict[str, _Budget] = field(default_factory=dict)
@@ -375,7 +379,7 @@ class Lane:
         """A little more is tried after some rounds of answers, and more seldom each time that it was too much."""
         self._answers += 1
         rounds = self._patience if self.pace is None else _PATIENCE
-        if self._answers < rounds * (self.flying + 1):
+        if self._answers < rounds * (self.flying + 1) or not self._is_worth_a_refusal():
             return
         self._answers = 0
         if self.pace is not None:
@@ -386,6 +390,16 @@ class Lane:
             self._extra_at = now + self._latency / (2 * self.window)
             self.window += 1
 
+    def _is_worth_a_refusal(self) -> bool:
+        """Whether those who wait would gain more by one call more at once than a refusal of it would cost them.
+
+        A refused call comes again after as long as the last one (``_price``), and so does every call with its body.
+        """
+        rest = len(self._waiting) * self._latency / self.window
+        bodies = Counter(turn.body for turn in self._waiting)
+        stopped = max(bodies.values(), default=0) / max(1, len(self._waiting))
+        return rest > self._price and rest / (self.window + 1) > stopped * self._price
+
     def refused(self, turn: Turn, now: float, delay: float, kind: Refusal, pause: float | None = None) -> None:
         """The call was turned away and comes again after ``delay`` seconds; ``pause`` is for all, if all must wait."""
         self.landed(turn)
@@ -395,6 +409,7 @@ class Lane:
         if kind == "failed":
             return
         self.closed_since = now if self.closed_since is None else self.closed_since
+        self._price = delay
         if turn.number > self._lesson_at:
             self._learn(now, delay if pause is None else pause)
         else:  # sent before the lesson: one more of those that were too many
@@ -583,7 +598,7 @@ class Call:
         turn.delay = delay if asked is None else turn.delay
         turn.waited += delay if asked is None else asked
         lane.hear(turn, headers, now, epoch, asked)
-        pause = delay if asked is not None else backoff(kind, lane.strikes + 1, None, self._rng)
+        pause = delay if asked is not None else min(_LONGEST_PAUSE, backoff(kind, lane.strikes + 1, None, self._rng))
         lane.refused(turn, now, delay, kind, pause)
         closed = lane.closed_since is not None and now - lane.closed_since >= MAX_WAIT
         if closed:
