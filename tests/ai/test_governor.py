@@ -304,6 +304,13 @@ def test_a_retry_after_of_a_whole_minute_is_waited_for() -> None:
     assert served == 12 and took < 122 and endpoint.early == 0
 
 
+def test_a_call_that_queues_behind_others_does_not_run_out_of_patience() -> None:
+    endpoint = Endpoint(quota=Fixed(6, 0.0), latency=0.1)
+    served, took = crowd(endpoint, 40)
+    assert served == 40 and endpoint.early == 0
+    assert ideal(40, 0.1, quota=Fixed(6, 0.0)) / took >= 0.8
+
+
 def test_a_retry_after_beyond_patience_ends_the_call_at_once() -> None:
     served, took = crowd(Endpoint(at_once=0, again=3600.0), 1)
     assert served == 0 and took < 1
@@ -384,9 +391,9 @@ def test_priority_goes_first_and_equals_keep_their_order() -> None:
                 await asyncio.sleep(1)
                 call.answered()
 
-        first = [one(f"first{number}", 1) for number in range(4)]
+        first = [one(f"first{number}", 1) for number in range(8)]
         await asyncio.gather(*first, one("low", 0), one("a", 1), one("b", 1), one("high", 2))
-        return order[4:]
+        return order[8:]
 
     assert run_virtually(main())[0] == ["high", "a", "b", "low"]
 

@@ -40,9 +40,9 @@ from vrooli_cli.model.values import lean
 
 MAX_ATTEMPTS: Final = 6
 MAX_WAIT: Final = 60.0
-"""Seconds that one call may wait for its retries, all together; queueing for a permit does not count."""
+"""Seconds that one call may wait for its retries while nobody is served; queueing for a permit does not count."""
 
-_START: Final = 4.0
+_START: Final = 8.0  # as many as a run has under way at once where nobody says otherwise
 _PATIENCE: Final = 8
 """Windows of answers before a little more is tried."""
 _MOST_PATIENCE: Final = 32
@@ -152,7 +152,8 @@ class Turn:
         not_before: When it may be sent again.
         number: Its last sending, counted in the lane.
         among: How many calls were under way once it was sent, itself included.
-        waited: Seconds of waiting for tries, all together.
+        waited: Seconds of waiting for tries since anybody was last served.
+        served: How many calls the lane had served when this one was last refused.
         delay: The last backoff that was our own choice.
     """
 
@@ -165,6 +166,7 @@ class Turn:
     among: int = 0
     attempts: int = 0
     waited: float = 0.0
+    served: int = 0
     delay: float = 0.0
     sent_at: float = 0.0
     flying: bool = False
@@ -248,6 +250,7 @@ class Lane:
         pace: Calls a second, once the endpoint has refused what it could serve at once; None before.
         paused_until: Nothing is sent before.
         closed_since: The first refusal after which nothing has been served; None while calls are served.
+        served: How many calls have been answered.
         strikes: How often everybody had to wait since then.
     """
 
@@ -257,6 +260,7 @@ class Lane:
     paused_until: float = 0.0
     closed_since: float | None = None
     strikes: int = 0
+    served: int = 0
     flying: int = 0
     _sent: int = 0
     _lesson_at: int = 0
@@ -264,7 +268,6 @@ class Lane:
     _step: float = _STEP
     _answers: int = 0
     _patience: int = _PATIENCE
-    _served: int = 0
     _slowed_at: tuple[float, int] | None = None
     _held_pace: float | None = None
     _calm: bool = True
@@ -360,7 +363,7 @@ class Lane:
         """The call was served."""
         self.landed(turn)
         self._latency += (now - turn.sent_at - self._latency) / 4
-        self._served += 1
+        self.served += 1
         self.closed_since, self.strikes = None, 0
         since = turn.number > self._lesson_at
         self._calm = self._calm or since
@@ -443,10 +446,10 @@ class Lane:
             self.pace = self._held_pace or self.pace * 0.9
             self._held_pace = None
         elif self._slowed_at is None:
-            self._slowed_at = now, self._served
-        elif self._served >= self._slowed_at[1] + _ENOUGH:
+            self._slowed_at = now, self.served
+        elif self.served >= self._slowed_at[1] + _ENOUGH:
             begun, served = self._slowed_at
-            self.pace = (self._served - served) / max(now - begun, 1e-3)
+            self.pace = (self.served - served) / max(now - begun, 1e-3)
 
 
 def backoff(kind: Refusal, attempt: int, asked: float | None, rng: random.Random, least: float = 0.0) -> float:
@@ -596,6 +599,8 @@ class Call:
         asked = retry_after(headers, epoch)
         delay = backoff(kind, turn.attempts, asked, self._rng, turn.delay)
         turn.delay = delay if asked is None else turn.delay
+        if lane.served > turn.served:  # it queues behind others, at an endpoint that works
+            turn.served, turn.waited = lane.served, 0.0
         turn.waited += delay if asked is None else asked
         lane.hear(turn, headers, now, epoch, asked)
         pause = delay if asked is not None else min(_LONGEST_PAUSE, backoff(kind, lane.strikes + 1, None, self._rng))
