@@ -54,7 +54,7 @@ FAULTS: dict[str, tuple[Behaviour, str, str, int]] = {
     "key": (refuse(401, "Incorrect API key: sk-test-1234"), "AI_UNAVAILABLE", "refused the key in FAULTS_KEY", 1),
     "unknown": (refuse(404, "no such model"), "AI_UNAVAILABLE", "knows no model 'm'", 1),
     "context": (refuse(400, "maximum context length is 8192"), "AI_UNAVAILABLE", "maximum context length is 8192", 1),
-    "cut": (cut, "AI_UNAVAILABLE", "broke off before its end", 1),
+    "cut": (cut, "AI_UNAVAILABLE", "broke off before its end; a part of it was shown", 3),
     "malformed": (malformed, "AI_UNAVAILABLE", "sent something that is no chunk of an answer", 6),
     "length": (too_short, "AI_OUTPUT_INVALID", "was cut at 4096 tokens; raise max_tokens", 1),
     "filter": (filtered, "AI_REFUSED", "the content filter of filter stopped the answer", 1),
@@ -127,15 +127,29 @@ def test_the_fallback_list_is_followed_and_told(desk: Desk) -> None:
     assert [(one["model"], one["to_model"]) for one in told] == [("first", "second")]
 
 
-def test_a_broken_stream_is_not_repeated_behind_the_back_of_who_saw_it_begin(desk: Desk) -> None:
-    """A step with `retry` runs again whole, and says so."""
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"retry": {"max_attempts": 2, "delay": 0, "on": ["AI_UNAVAILABLE"]}}],
+    ids=["of itself", "because the step says so"],
+)
+def test_a_broken_stream_is_not_repeated_behind_the_back_of_who_saw_it_begin(keys: dict[str, Any], desk: Desk) -> None:
+    """The step runs again whole, and says so."""
     with serving(cut, good("Hello")) as server:
-        retry = {"max_attempts": 2, "delay": 0, "on": ["AI_UNAVAILABLE"]}
-        file = desk.write([{"id": "a", "prompt": "Hello", "retry": retry}], server.url)
+        file = desk.write([{"id": "a", "prompt": "Hello", **keys}], server.url)
         done = desk.vrooli("run", file, "--json", "--events", "events.ndjson")
     assert (done.code, done.json["result"], len(server.requests)) == (0, {"a": "Hello"}, 2)
+    assert done.json["steps"]["a"]["attempts"] == 2
+    assert "a step retrying in" in done.err and "a part of it was shown, so the step has to begin anew" in done.err
     assert [one["type"] for one in desk.events()].count("tier2/step/retrying") == 1
     settled = [one["payload"] for one in desk.events() if one["type"] == "tier3/ledger/settled"]
     lost = [int(one["credits"]) for one in settled if one.get("estimated")]
     assert len(lost) == 1
     assert done.credits == paid(server) + lost[0]
+
+
+def test_a_step_that_wants_one_attempt_does_not_begin_anew_after_a_broken_stream(desk: Desk) -> None:
+    with serving(cut, good("Hello")) as server:
+        step = {"id": "a", "prompt": "Hello", "retry": {"max_attempts": 1}}
+        (desk.folder / desk.write([step], server.url)).rename(desk.folder / "child.yaml")
+        done = desk.vrooli("run", desk.write([{"id": "call", "routine": "./child.yaml"}]), "--json")
+    assert (done.code, done.json["error"]["code"], len(server.requests)) == (6, "AI_UNAVAILABLE", 1)

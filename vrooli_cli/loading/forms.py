@@ -552,7 +552,10 @@ STEP = Form(
             examples=({"os": ["linux", "macos"], "python": ["3.11", "3.13"]},),
         ),
         "repeat": Key(REPEAT, "Do the step again until an expression holds."),
-        "retry": Key(RETRY, "Try again after a failure."),
+        "retry": Key(
+            RETRY,
+            "Try again after a failure. Without it, a step begins anew when the answer of a model broke off.",
+        ),
         "timeout": _TIMEOUT,
         "on_error": _ON_ERROR,
         "effects": Key(

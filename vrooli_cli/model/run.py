@@ -230,6 +230,10 @@ NEVER_TAKEN: frozenset[str] = frozenset(
 )
 # A denial is taken only by `recover`, never by `continue`.
 DENIALS: frozenset[str] = frozenset({"PERMISSION_DENIED", "APPROVAL_DENIED", "NORM_VIOLATED"})
+# Of a model step without `retry` whose answer broke off when a part of it had been shown: it begins anew, and says so.
+AFTER_A_BREAK = RetryPolicy(delay_ms=1000, written=False)
+BROKEN_OFF = "broken_off"
+"""True in the context of an error that says so."""
 
 
 def next_delay(policy: RetryPolicy, attempt: int, error: ExecutionError, run_id: str, address: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vrooli_cli.errors import ExpressionError
 from vrooli_cli.model import events as e
-from vrooli_cli.model.run import DENIALS, NEVER_TAKEN, ExecutionError, next_delay
+from vrooli_cli.model.run import AFTER_A_BREAK, BROKEN_OFF, DENIALS, NEVER_TAKEN, ExecutionError, next_delay
 from vrooli_cli.tier2.decisions import expression_failed
 from vrooli_cli.tier2.state import Node
 from vrooli_cli.tier2.stopping import Stopping
@@ -91,6 +91,8 @@ class Settling(Stopping):
 
     def _retry_delay(self, node: Node, error: Mapping[str, Any]) -> int | None:
         policy = node.plan.step.retry
+        if policy is None and node.plan.kind in ("prompt", "tool") and error.get("context", {}).get(BROKEN_OFF):
+            policy = AFTER_A_BREAK
         if policy is None or (node.effects == "once" and not policy.written):
             return None
         delay = next_delay(policy, node.attempts, ExecutionError(**error), self.root_id, node.here)

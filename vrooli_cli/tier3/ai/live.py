@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.ledger import Reservation
 from vrooli_cli.model.events import AIFallback, AIThrottled
+from vrooli_cli.model.run import BROKEN_OFF
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.faults import Fault
 from vrooli_cli.tier3.ai.governor import Call, Governor, Throttled
@@ -257,10 +258,11 @@ def _unanswered(failed: list[tuple[Target, Fault]]) -> VrooliError:
     """Why nobody answered, in one line."""
     throttled = all(fault.kind == "throttled" and fault.status in (429, 529) for _, fault in failed)
     told = "; ".join(f"{target.name}: {fault.message}" for target, fault in failed)
-    if failed[-1][1].spoke:
-        told += "; a part of it was shown, so it is not asked for again in silence: `retry` on the step does it"
     context: dict[str, Any] = {"models": [target.name for target, _ in failed]}
     last = failed[-1][1]
+    if last.spoke:
+        told += "; a part of it was shown, so the step has to begin anew"
+        context[BROKEN_OFF] = True
     if last.status is not None:
         context["status"] = last.status
     if all(fault.kind == "refused" for _, fault in failed):
