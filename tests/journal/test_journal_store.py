@@ -403,6 +403,23 @@ async def test_synced_means_that_the_log_is_on_the_disk(tmp_path: Path, monkeypa
     store.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors by /proc")
+async def test_the_log_is_opened_for_syncing_once_and_closed_with_the_store(tmp_path: Path) -> None:
+    def of_the_syncer() -> list[str]:
+        found = [str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+        return [name for name in found if name == str(tmp_path / "s.db-wal")]
+
+    store = SqliteStore(tmp_path / "s.db")
+    key = store.open_run(RunRecord(id="r", name="r"))
+    sqlites = len(of_the_syncer())
+    for number in range(1, 4):
+        store.append([batch(key, number, 1)])
+        await store.synced()
+        assert len(of_the_syncer()) <= sqlites + 1
+    store.close()
+    assert of_the_syncer() == []
+
+
 async def test_a_disk_that_refuses_to_sync_fails_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(descriptor: int) -> None:
         raise OSError(5, "Input/output error")

@@ -89,7 +89,7 @@ async def spent(steps: list[Step], folder: Path, patch: pytest.MonkeyPatch) -> S
 async def test_a_step_of_a_chain_costs_seven_events_one_render_and_one_statement(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "TURN_SECONDS", 0.0)  # a commit before every step
+    monkeypatch.setattr(shell, "TURN_SECONDS", 0.0)  # a commit after every stimulus
     seen = await spent(chain(count), tmp_path, monkeypatch)
     batches = {"tier2/batch/started": count, "tier2/batch/completed": count}
     ends = {"tier2/routine/started": 1, "tier2/routine/completed": 1}
@@ -112,13 +112,25 @@ async def test_steps_that_touch_nothing_share_a_commit(
 async def test_steps_side_by_side_cost_five_events_each_and_share_their_commits(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(shell, "TURN_SECONDS", 60.0)
+    monkeypatch.setattr(shell.RunShell, "_is_pure", lambda self, node: False)  # each waits for the commit of its start
     seen = await spent(fan(count), tmp_path, monkeypatch)
     waited = {"tier2/step/ready": count - 8}  # eight slots
     around = ("tier2/batch/started", "tier2/batch/completed", "tier2/routine/started", "tier2/routine/completed")
     assert seen.events == dict.fromkeys(A_STEP, count) | waited | dict.fromkeys(around, 1)
     assert seen.renders == 0
     assert seen.statements["INSERT INTO log VALUES"] == -(-count // 8) + 1
+
+
+async def test_what_has_happened_at_once_is_taken_in_no_longer_than_a_turn_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a hundred steps that end together would begin their next ones together, after the last of them."""
+    monkeypatch.setattr(shell, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(shell.RunShell, "_is_pure", lambda self, node: False)
+    seen = await spent(fan(20), tmp_path, monkeypatch)
+    assert seen.events["tier2/step/completed"] == 20
+    assert seen.statements["INSERT INTO log VALUES"] == 20 + 1  # each end has a turn of its own, and none is forgotten
 
 
 def loop(count: int) -> list[Step]:

@@ -470,6 +470,9 @@ class _Reader:
 
     def _path(self, text: str, pointer: Pointer) -> PathExpression | None:
         """The path, if its words are names; a dash is only understood in the id of a step."""
+        if "[" not in text and "-" not in text:
+            path = tuple(text.split("."))
+            return PathExpression(text, path, pointer) if path[0] not in _RESERVED else None
         found = list(_KEYS.finditer(text))
         head = text[: found[0].start()] if found else text
         if head in _RESERVED:

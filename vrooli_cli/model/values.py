@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
@@ -89,14 +89,20 @@ class _Fields:
         for name in self.types:
             about = self.given.get(name, MISSING)
             if not isinstance(about, Field):
-                yield name, not self.kw_only, True, about, MISSING
+                yield _Part(name, not self.kw_only, True, about, MISSING)
                 continue
             kw_only = self.kw_only if about.kw_only is MISSING else about.kw_only
-            yield name, not kw_only, about.init, about.default, about.default_factory
+            yield _Part(name, not kw_only, about.init, about.default, about.default_factory)
 
 
-_Part = tuple[str, bool, bool, Any, Any]
-"""Of a field: name, given by position, a parameter of ``__init__`` at all, default, factory."""
+class _Part(NamedTuple):
+    """Of a field: whether it is given by position, whether it is a parameter of ``__init__`` at all."""
+
+    name: str
+    positional: bool
+    init: bool
+    default: Any
+    factory: Any
 
 
 class _Positions:
@@ -131,20 +137,20 @@ def _defer_init(kind: Any) -> None:
     kind.__init__ = __init__
 
 
-def _parts_of(kind: Any) -> Iterable[_Part]:
+def _parts_of(kind: Any) -> list[_Part]:
     """Those of the bases first; a field that is given anew keeps its place."""
     known: dict[str, _Part] = {}
     for base in reversed(kind.__mro__):
         later = vars(base).get("__dataclass_fields__")
         if isinstance(later, _Fields):
-            known.update((part[0], part) for part in later.parts())
+            known.update((one.name, one) for one in later.parts())
         elif later is not None:
             known.update((one.name, _part(one)) for one in later.values())
-    return known.values()
+    return list(known.values())
 
 
 def _part(one: Field[Any]) -> _Part:
-    return one.name, not one.kw_only, one.init, one.default, one.default_factory
+    return _Part(one.name, not one.kw_only, one.init, one.default, one.default_factory)
 
 
 def _filled(one: Any, parts: list[_Part], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -172,9 +178,10 @@ def _filled(one: Any, parts: list[_Part], args: tuple[Any, ...], kwargs: dict[st
 def _compile_init(kind: Any) -> Callable[..., None]:
     """What ``dataclass`` would have made: each parameter assigned, defaults and factories kept, then the rest."""
     known: dict[str, Any] = {"_absent": MISSING}
-    parameters = [_parameter(one, known) for one in fields(kind) if one.init and not one.kw_only]
-    named = [_parameter(one, known) for one in fields(kind) if one.init and one.kw_only]
-    lines = [line for one in fields(kind) if (line := _assignment(one, known))]
+    parts = _parts_of(kind)
+    parameters = [_parameter(one, known) for one in parts if one.init and one.positional]
+    named = [_parameter(one, known) for one in parts if one.init and not one.positional]
+    lines = [line for one in parts if (line := _assignment(one, known))]
     if hasattr(kind, "__post_init__"):
         lines.append("self.__post_init__()")
     signature = ", ".join(["self", *parameters, *(["*", *named] if named else [])])
@@ -185,17 +192,17 @@ def _compile_init(kind: Any) -> Callable[..., None]:
     return made
 
 
-def _parameter(one: Field[Any], known: dict[str, Any]) -> str:
+def _parameter(one: _Part, known: dict[str, Any]) -> str:
     if one.default is MISSING:
-        return one.name if one.default_factory is MISSING else f"{one.name}=_absent"
+        return one.name if one.factory is MISSING else f"{one.name}=_absent"
     known[f"_{one.name}"] = one.default
     return f"{one.name}=_{one.name}"
 
 
-def _assignment(one: Field[Any], known: dict[str, Any]) -> str:
+def _assignment(one: _Part, known: dict[str, Any]) -> str:
     """``self.x = x``; of a field that is no parameter its default, if it has one."""
-    if one.default_factory is not MISSING:
-        known[f"_{one.name}"] = one.default_factory
+    if one.factory is not MISSING:
+        known[f"_{one.name}"] = one.factory
         made = f"_{one.name}()"
         return f"self.{one.name} = {f'{made} if {one.name} is _absent else {one.name}' if one.init else made}"
     if one.init:

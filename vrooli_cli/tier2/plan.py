@@ -592,12 +592,9 @@ class RoutineCompiler:
     def _shell(
         self, raw: Any, where: Pointer, level: Level, extra: tuple[str, ...], values: dict[str, Value]
     ) -> Script | None:
-        self._no_secret(raw, where, level, "a command", "pass it with `env:` or `stdin:`")
-        if not isinstance(raw, str) or "{" not in raw:
-            values["command"] = self._value(raw, where, level, extra=extra)
-            return None
         value = self._value(raw, where, level, extra=extra)
-        if value.is_constant:
+        self._no_secret(value, where, "a command", "pass it with `env:` or `stdin:`")
+        if value.is_constant or not isinstance(raw, str):
             values["command"] = value
             return None
         problems: list[Problem] = []
@@ -630,13 +627,10 @@ class RoutineCompiler:
             parts.append(("messages", self._value(messages, (*here, "messages"), level, extra=extra)))
         hint = "list it under `reveal:` if the model may see it"
         for name, value in parts:
-            self._no_secret(value, (*here, name), level, "a prompt", hint, allowed=action.reveal)
+            self._no_secret(value, (*here, name), "a prompt", hint, allowed=action.reveal)
         plan.prompt = tuple(parts)
 
-    def _no_secret(
-        self, raw: Any, where: Pointer, level: Level, what: str, hint: str, allowed: Sequence[str] = ()
-    ) -> None:
-        value = raw if isinstance(raw, Value) else compile_value(raw, pointer=where, problems=[], dashed=level.dashed)
+    def _no_secret(self, value: Value, where: Pointer, what: str, hint: str, allowed: Sequence[str] = ()) -> None:
         for ref in value.references:
             name = _secret_name(ref.path, self._secrets)
             if name is not None and name not in allowed:

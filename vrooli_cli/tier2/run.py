@@ -8,6 +8,7 @@ fan-in of a hundred completions is one commit.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -52,8 +53,8 @@ from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
 from vrooli_cli.tier3.shorten import cut
 
-TURN_SECONDS = 0.002
-"""How long steps that answer at once follow each other before a commit and the rest of the loop have their turn."""
+TURN_SECONDS = 0.001
+"""How long a turn takes in what has happened before a commit, and what comes of it, and the rest of the loop go on."""
 RESULT_LIMIT = 64 * 1024
 """A step's result above this many characters of JSON is cut where it is shown (spec cli.md)."""
 _HIDDEN_FROM = 4
@@ -90,7 +91,7 @@ class RunShell:
         self._narrow = scopes
         self._root_scope = scope
         self._scopes: dict[str, Scope] = {}
-        self._stimuli: list[Stimulus] = []
+        self._stimuli: deque[Stimulus] = deque()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._stopped: set[str] = set()
@@ -112,7 +113,7 @@ class RunShell:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self._stimuli.insert(0, first)  # a cancel may have come before the run began
+                self._stimuli.appendleft(first)  # a cancel may have come before the run began
                 self._channel.wake()
                 status = await self._ended
                 for task in (*self._asked.values(), *self._tasks.values()):
@@ -159,20 +160,24 @@ class RunShell:
     # -- turns --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Tell the machine all that happened since the last turn; called by the bus, right before it commits."""
+        """Tell the machine what happened since the last turn; called by the bus, right before it commits.
+
+        When much has happened at once, the rest is for the next turn: who comes first need not wait for who comes last,
+        and steps that began together do not go on in step.
+        """
         if not self._stimuli:
             return
         instructions: list[Instruction] = []
         until = monotonic() + TURN_SECONDS
         try:
-            while self._stimuli:
-                stimuli, self._stimuli = self._stimuli, []
-                for stimulus in stimuli:
-                    instructions += self._told(stimulus, until)
+            while True:
+                instructions += self._told(self._stimuli.popleft(), until)
+                if not self._stimuli or monotonic() >= until:
+                    break
         except Exception as bug:  # the machine is pure: whatever it raises is a bug, and the run cannot go on
             self._give_up(bug)
             return
-        if instructions:
+        if instructions or self._stimuli:
             self._channel.after_commit(lambda: self._perform(instructions))
 
     def _told(self, stimulus: Stimulus, until: float) -> Sequence[Instruction]:
@@ -219,6 +224,8 @@ class RunShell:
                 _PERFORM[type(instruction)](self, instruction)
         except Exception as bug:
             self._give_up(bug)
+        if self._stimuli:
+            self._channel.wake()
 
     def _start(self, order: StartAttempt) -> None:
         assert self._group is not None

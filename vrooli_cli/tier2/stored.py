@@ -173,9 +173,7 @@ class _Again(RoutineCompiler):
     def _check_parameters(self, tool: Tool, action: ToolCall, values: Mapping[str, Value], here: Pointer) -> None:
         """They were checked against the same schema."""
 
-    def _no_secret(
-        self, raw: Any, where: Pointer, level: Level, what: str, hint: str, allowed: Sequence[str] = ()
-    ) -> None:
+    def _no_secret(self, value: Value, where: Pointer, what: str, hint: str, allowed: Sequence[str] = ()) -> None:
         """There is none."""
 
 
