@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,6 +44,26 @@ def step(name: str, at: int, took: int, *, error: Mapping[str, Any] | None = Non
         verdict = e.StepFailed(error=error, duration_ms=took, **common)
         ended = e.ExecutionFailed(attempt=1, duration_ms=took, error=error, **common)
     return [begun, (at + took, ended), (at + took, verdict)]
+
+
+def talk(name: str, at: int, words: str) -> list[Any]:
+    """The events of a step in which a model calls a tool and then answers."""
+    common: dict[str, Any] = {"execution_id": "r", "step_id": name, "attempt": 1}
+    model: dict[str, Any] = {**common, "model": "m-2026"}
+    asked = [{"role": "system", "content": words}, {"role": "user", "content": words}]
+    use = {"id": "c", "function": {"name": "file_read", "arguments": json.dumps({"path": words})}}
+    tool: dict[str, Any] = {**common, "tool_name": "file_read"}
+    return [
+        (at, e.ExecutionStarted(model="m", strategy="reasoning", **common)),
+        (at, e.AIRequested(messages=asked, turn=1, **model)),
+        (at + 1, e.AIResponded(duration_ms=1, turn=1, tool_calls=[use], credits=3, usage={"input_tokens": 5}, **model)),
+        (at + 1, e.ToolCalled(effects="none", parameters={"path": words}, call_id="c", **tool)),
+        (at + 2, e.ToolReturned(duration_ms=1, result=words, **tool)),
+        (at + 2, e.AIRequested(turn=2, **model)),
+        (at + 3, e.AIResponded(duration_ms=1, turn=2, text=words, credits=3, usage={"input_tokens": 5}, **model)),
+        (at + 3, e.ExecutionCompleted(duration_ms=3, **common)),
+        (at + 3, e.StepCompleted(execution_id="r", step_id=name, result=words, duration_ms=3)),
+    ]
 
 
 def run_of(

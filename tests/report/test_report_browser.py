@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.report.made import plan_of, run_of, step
+from tests.report.made import plan_of, run_of, step, talk
 from tests.report.test_report_page import EVIL, hostile
 from vrooli_cli.view.report import report_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-KEYS = {"Enter": 13, "Escape": 27, "n": 78, "/": 191, "j": 74}
+KEYS = {"Enter": 13, "Escape": 27, "n": 78, "/": 191, "j": 74, "z": 90}
 
 
 class Browser:
@@ -143,6 +143,62 @@ def test_the_keyboard_reaches_everything(browser: Browser, page: Path) -> None:
     assert browser.look("document.activeElement.dataset.step") == "b"
     browser.press("/")
     assert browser.look("document.activeElement.id") == "step-filter"
+
+
+def test_from_a_step_to_its_prompts_and_its_events(browser: Browser, tmp_path: Path) -> None:
+    history, lines = run_of([*step("a", 0, 5), *talk("ask", 5, "words")])
+    file = tmp_path / "talk.html"
+    file.write_text(report_page(history, plan_of({"a": (), "ask": ("a",)}), lines))
+    browser.complaints.clear()
+    browser.open(file)
+    hidden = "document.getElementById('to-prompts').hidden"
+    browser.look("document.querySelector('#steps-table [data-step=a]').click()")
+    assert browser.look(hidden) is True
+    browser.press("Escape")
+    browser.look("document.querySelector('#steps-table [data-step=ask]').click()")
+    assert browser.look(hidden) is False
+    assert browser.look("document.activeElement.id") == "close"
+    browser.look("document.getElementById('to-prompts').click()")
+    assert browser.look("document.getElementById('step').open") is False
+    assert browser.look("[...document.querySelectorAll('#prompts details')].map(d => d.open)") == [True, True]
+    browser.look("document.getElementById('open-calls').click()")
+    assert browser.look("document.querySelectorAll('#prompts details[open]').length") == 0
+    browser.look("document.querySelector('#steps-table [data-step=ask]').click()")
+    browser.look("document.getElementById('to-events').click()")
+    places = "[...new Set([...document.querySelectorAll('#events-body tr')].map(r => r.cells[3].textContent))]"
+    assert browser.look(places) == ["ask"]
+    assert browser.complaints == []
+
+
+def test_a_large_graph_begins_at_the_failure_and_can_be_seen_whole(browser: Browser, tmp_path: Path) -> None:
+    error = {"code": "TOOL_FAILED", "message": "exited with 3", "step": "s90"}
+    names = [f"s{n}" for n in range(120)]
+    facts = [fact for name in names for fact in step(name, 0, 5, error=error if name == "s90" else None)]
+    history, lines = run_of(facts, error=error)
+    file = tmp_path / "large.html"
+    file.write_text(report_page(history, plan_of(dict.fromkeys(names, ())), lines))
+    browser.complaints.clear()
+    browser.open(file)
+    seen = (
+        "(() => { const a = document.querySelector('.node.failed').getBoundingClientRect(),"
+        " b = document.querySelector('svg.graph').parentNode.getBoundingClientRect();"
+        " return a.top >= b.top && a.bottom <= b.bottom; })()"
+    )
+    assert browser.look(seen) is True
+    frame = "document.querySelector('svg.graph').parentNode"
+    assert browser.look(f"{frame}.scrollHeight > {frame}.clientHeight") is True
+    browser.press("z")
+    assert browser.look(f"{frame}.scrollHeight <= {frame}.clientHeight") is True
+    browser.look("document.querySelector('.node.failed').focus()")
+    assert browser.look("document.querySelectorAll('.edge.lit').length") == 0
+    assert browser.complaints == []
+
+
+def test_a_step_that_is_pointed_at_shows_what_it_is_tied_to(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.look("document.querySelector('#graph [data-step=b]').focus()")
+    lit = "[...document.querySelectorAll('.edge.lit')].map(e => e.dataset.from + e.dataset.to)"
+    assert browser.look(lit) == ["ab"]
 
 
 def test_filters_hide_and_show(browser: Browser, page: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.report.made import plan_of, run_of, step
+from tests.report.made import plan_of, run_of, step, talk
 from vrooli_cli.model import events as e
 from vrooli_cli.view.report import report_page
 from vrooli_cli.view.report.layout import lay_out
+from vrooli_cli.view.report.room import fair, fitted
 from vrooli_cli.view.report.timeline import Axis, critical_path, tasks_plan
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`<!--\x1b[2J\u202e\x00\ud800"
@@ -69,7 +70,7 @@ def test_others_words_are_never_markup() -> None:
     assert not [tag for tag, _ in read.tags if tag in ("img", "iframe", "object", "link", "base")]
     assert not [name for _, attrs in read.tags for name in attrs if name.startswith("on")]
     data = json.loads(read.data)
-    assert {"steps", "events"} == data.keys()
+    assert {"steps", "types", "places", "events"} == data.keys()
     assert all("<" not in line for line in read.data.splitlines())
     assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", page)
 
@@ -114,6 +115,52 @@ def test_three_hundred_steps_with_much_to_say_stay_under_a_megabyte() -> None:
     assert len(page.encode()) < 1_000_000
 
 
+@pytest.mark.parametrize("words", ["word and word ", '{"<a & b>": "\n"}, ', "長い答え "])
+def test_three_hundred_steps_that_talk_with_models_stay_under_a_megabyte(words: str) -> None:
+    names = [f"a-rather-long-step-name-{n}" for n in range(300)]
+    history, lines = run_of([fact for n, name in enumerate(names) for fact in talk(name, 2 * n, words * 300)])
+    parents = {name: (names[n - 7],) if n > 6 else () for n, name in enumerate(names)}
+    page = report_page(history, plan_of(parents), lines)
+    assert 500_000 < len(page.encode()) < 1_000_000
+
+
+def test_short_texts_leave_their_room_to_long_ones() -> None:
+    assert fair([10, 20, 1_000, 2_000], 630) == 300
+    assert fair([10, 20], 630) == 20
+    shown = fitted(["short", "long " * 1_000], 500, 10_000, len)
+    assert shown[0] == "short"
+    assert 400 < len(shown[1]) < 600
+
+
+def test_a_conversation_is_told_with_what_the_tools_answered() -> None:
+    history, lines = run_of(talk("ask", 0, "words"))
+    read = Read(report_page(history, None, lines))
+    roles = ["system", "user", "calls file_read", "file_read returned", "answer"]
+    assert [word for word in read.words if word in roles] == roles
+    assert history.steps["ask"].label == "m-2026"
+
+
+def test_a_step_is_told_with_what_it_was_called_with() -> None:
+    command = ["sh", "-c", "echo it's here"]
+    called = e.ToolCalled(
+        execution_id="r", step_id="a", attempt=1, tool_name="shell", effects="once", parameters={"command": command}
+    )
+    error = {"code": "TOOL_FAILED", "message": "exited with 3", "step": "a"}
+    history, lines = run_of([*step("a", 0, 5, error=error), (2, called)], error=error)
+    page = Read(report_page(history, None, lines))
+    told = "command: sh -c 'echo it'\"'\"'s here'"
+    assert told in page.words
+    assert [text for title, text in json.loads(page.data)["steps"][0]["texts"] if title == "Parameters"] == [told]
+
+
+def test_what_is_inside_a_step_stands_below_it() -> None:
+    facts = [*step("outer/a", 0, 5), *step("other", 1, 9), *step("outer/b", 5, 5), *step("outer", 0, 20)]
+    history, lines = run_of(facts)
+    read = Read(report_page(history, None, lines))
+    rows = [attrs["data-step"] for tag, attrs in read.tags if tag == "tr" and "data-is" in attrs]
+    assert rows == ["outer", "outer/a", "outer/b", "other"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 3_500])
 def test_a_run_of_any_size_has_a_report(count: int) -> None:
     facts = [fact for n in range(count) for fact in step(f"s{n}", n, 2)]
@@ -127,6 +174,11 @@ def test_the_critical_path_follows_the_parent_that_ended_last() -> None:
     history, _ = run_of(facts)
     plan = plan_of({"a": (), "b": (), "c": ("a", "b"), "d": ("a",)})
     assert critical_path(history, plan) == ["b", "c"]
+
+
+def test_of_steps_that_ended_in_one_commit_the_last_batch_was_waited_for() -> None:
+    history, _ = run_of([*step("a", 0, 50), *step("b", 50, 0)])
+    assert critical_path(history, plan_of({"a": (), "b": ("a",)})) == ["a", "b"]
 
 
 def test_time_between_two_lives_takes_no_room() -> None:

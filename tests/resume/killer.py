@@ -133,11 +133,8 @@ def cut_everywhere(folder: Path, file: str, kills: int) -> dict[str, Any]:
     result = killer.result(uncut / "out")
     count = commits(killer.store, result["context"]["execution_id"])
     for number in range(kills):
-        killer.cut(
-            number,
-            1 + number * max(1, count // kills) % count if kills < count else 1 + number % count,
-            json.dumps(result["result"]),
-        )
+        kill_at = 1 + (number * count // kills if kills < count else number % count)
+        killer.cut(number, kill_at, json.dumps(result["result"]))
     return {"wrong": killer.wrong, "killed": killer.killed, "lives": killer.lives, "commits": count}
 
 

@@ -456,8 +456,7 @@ def cut_everywhere(folder: Path, kind: str, kills: int, steps: int) -> dict[str,
             elif way == 2:
                 end = after_lines(pick.randrange(1, counting.events), pick.choice([signal.SIGTERM, signal.SIGINT]))
             else:
-                at = 1 + number * max(1, counting.events // kills) % counting.events
-                end = after_lines(at)
+                end = after_lines(1 + (number - 1) * counting.events // kills)
             counting.cut(number, end, again=number % 3 == 1)
             if kills > 50 and number % 50 == 0:
                 sys.stderr.write(f"{kind}: {number} of {kills}, wrong: {counting.wrong}\n")

@@ -121,6 +121,8 @@ class _Folder:
         self._asked: dict[tuple[str, int, int], Any] = {}
         self._reserved: dict[str, int] = {}
         self._agents: dict[str, str] = {}  # of a task's address, or of the execution of its part
+        self._talks: dict[tuple[str, int], ModelCall] = {}  # by place and attempt: the last answer
+        self._prompts: set[str] = set()  # steps that ask a model, and are not a tool's
         self._owners: dict[str, str] = {}  # execution of a child run → the step or task that it is
         self._now = history.began_ns
 
@@ -258,6 +260,8 @@ class _Folder:
         step.attempts += 1
         step.strategy = payload.get("strategy") or step.strategy
         step.label = payload.get("tool_name") or payload.get("model") or step.label
+        if not payload.get("tool_name"):
+            self._prompts.add(step.address)
         step.effects = payload.get("effects") or step.effects
         step.again = payload.get("reason") or step.again
         step.reused = False
@@ -265,6 +269,16 @@ class _Folder:
         step.spans.append(span)
         self._open[payload["step_id"]] = span
         self._run.attempts += 1
+
+    def _tool_called(self, event: Wire, payload: Wire) -> None:
+        step = self._run.steps.get(_without_turn(payload["step_id"]))
+        if step is not None and payload.get("call_id") is None:  # what a model chose stands in its answers
+            step.parameters = payload.get("parameters")
+
+    def _tool_returned(self, event: Wire, payload: Wire) -> None:
+        call = self._talks.get((payload["step_id"], payload["attempt"]))
+        if call is not None:
+            call.returned.append((payload["tool_name"], payload.get("error") or payload.get("result")))
 
     def _execution_ended(self, event: Wire, payload: Wire) -> None:
         span = self._open.pop(payload["step_id"], None)
@@ -335,21 +349,24 @@ class _Folder:
 
     def _ai_responded(self, event: Wire, payload: Wire) -> None:
         place = payload["step_id"], payload["attempt"], payload.get("turn", 1)
-        self._run.calls.append(
-            ModelCall(
-                address=payload["step_id"],
-                model=payload["model"],
-                at_ns=self._now,
-                turn=payload.get("turn", 1),
-                duration_ms=payload.get("duration_ms", 0),
-                credits=payload.get("credits") or 0,
-                usage=payload.get("usage") or {},
-                messages=self._asked.pop(place, None),
-                text=payload.get("text"),
-                tool_calls=payload.get("tool_calls"),
-                finish_reason=payload.get("finish_reason"),
-            )
+        step = self._run.steps.get(_without_turn(payload["step_id"]))
+        if step is not None and step.address in self._prompts:
+            step.label = payload["model"]  # the one that answered, of those that it may ask
+        call = ModelCall(
+            address=payload["step_id"],
+            model=payload["model"],
+            at_ns=self._now,
+            turn=payload.get("turn", 1),
+            duration_ms=payload.get("duration_ms", 0),
+            credits=payload.get("credits") or 0,
+            usage=payload.get("usage") or {},
+            messages=self._asked.pop(place, None),
+            text=payload.get("text"),
+            tool_calls=payload.get("tool_calls"),
+            finish_reason=payload.get("finish_reason"),
         )
+        self._run.calls.append(call)
+        self._talks[place[:2]] = call
 
     def _ledger(self, event: Wire, payload: Wire) -> None:
         name, credits_ = payload["reservation"], payload["credits"]
@@ -414,6 +431,8 @@ def _table() -> dict[str, _Apply]:
         "tier2/batch/started": _Folder._batch,
         "tier2/batch/completed": _Folder._batch,
         "tier3/execution/started": _Folder._execution_started,
+        "tier3/tool/called": _Folder._tool_called,
+        "tier3/tool/returned": _Folder._tool_returned,
         "tier2/step/ready": _Folder._ready,
         "tier2/step/expanded": _Folder._expanded,
         "tier2/step/reused": _Folder._reused,

@@ -38,6 +38,7 @@ class ModelCall:
     Attributes:
         messages: What was asked, as the log has it; None when it does not.
         text: What was answered.
+        returned: ``(tool, result or error)`` of every tool call of the answer, in the order in which they ended.
     """
 
     address: str
@@ -51,6 +52,7 @@ class ModelCall:
     text: str | None = None
     tool_calls: Any = None
     finish_reason: str | None = None
+    returned: list[tuple[str, Any]] = field(default_factory=list)
 
 
 @lean(frozen=False)
@@ -61,6 +63,7 @@ class StepHistory:
         began_ns: When its first attempt or its inside began; None when it never did.
         total: Children of a loop; None when it is none.
         label: The tool, model or routine.
+        parameters: What its tool was called with, the last time; None when it has none.
         agent: Who did it, in a swarm.
     """
 
@@ -80,6 +83,7 @@ class StepHistory:
     code: str = ""
     strategy: str = ""
     label: str = ""
+    parameters: Mapping[str, Any] | None = None
     effects: str = ""
     credits: int = 0
     total: int | None = None

@@ -34,7 +34,7 @@ def graph_svg(history: RunHistory, plan: PlanSummary, critical: Sequence[str]) -
     layout = lay_out(plan.batches, plan.edges)
     hot = set(pairwise(critical))
     edges = sorted(layout.ways.items(), key=lambda way: way[0] in hot)
-    lines = [_edge(way, critical=edge in hot) for edge, way in edges]
+    lines = [_edge(edge, way, critical=edge in hot) for edge, way in edges]
     boxes = [
         _box(history, plan.steps[name], *_corner(place), critical=name in critical)
         for name, place in layout.places.items()
@@ -55,7 +55,7 @@ def _corner(place: tuple[int, float]) -> tuple[float, float]:
     return _EDGE + place[0] * (_WIDE + _ACROSS), _EDGE + place[1] * (_HIGH + _DOWN)
 
 
-def _edge(way: Sequence[tuple[int, float]], *, critical: bool) -> Markup:
+def _edge(ends: tuple[str, str], way: Sequence[tuple[int, float]], *, critical: bool) -> Markup:
     """A curve from the right side of one box to the left side of the other, through its bends."""
     x, y = _corner(way[0])
     x, y = x + _WIDE, y + _HIGH / 2
@@ -69,7 +69,8 @@ def _edge(way: Sequence[tuple[int, float]], *, critical: bool) -> Markup:
         if index < len(way) - 1:
             x += _WIDE
             path.append(f"H{x:g}")
-    return tag("path", d=" ".join(path), cls="edge critical" if critical else "edge")
+    drawn = " ".join(path)
+    return tag("path", d=drawn, cls="edge critical" if critical else "edge", data_from=ends[0], data_to=ends[1])
 
 
 def _box(history: RunHistory, planned: PlannedStep, x: float, y: float, *, critical: bool) -> Markup:
@@ -93,7 +94,6 @@ def _box(history: RunHistory, planned: PlannedStep, x: float, y: float, *, criti
         cls=f"node {status}{' critical' if critical else ''}",
         tabindex=0,
         role="button",
-        aria_label=f"{planned.id}, {status}",
         data_step=planned.id,
     )
 

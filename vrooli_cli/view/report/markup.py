@@ -22,12 +22,12 @@ class Markup(str):
 
 def text(value: object, limit: int = 400) -> Markup:
     """Others' words in one line, harmless in every way: no tags, no control characters."""
-    return Markup(escape(line(value, limit)))
+    return Markup(escape(line(value, limit), quote=False))
 
 
 def lines(value: str) -> Markup:
     """Others' words in many lines."""
-    return Markup(escape(block(value)))
+    return Markup(escape(block(value), quote=False))
 
 
 def tag(name: str, *inside: object, **attributes: Attribute) -> Markup:
@@ -52,10 +52,19 @@ def joined(parts: Iterable[object], between: str = "") -> Markup:
 
 def data_block(value: Any, identity: str) -> Markup:
     """Data for the page's script; nothing in it can end the element or be anything but data."""
+    return Markup(f'<script type="application/json" id="{identity}">{_as_data(value)}</script>')
+
+
+def data_bytes(value: Any) -> int:
+    """How many bytes a value takes in a :func:`data_block`."""
+    return len(_as_data(value).encode())
+
+
+def _as_data(value: Any) -> str:
     written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     for char in "<>&\u2028\u2029":
         written = written.replace(char, f"\\u{ord(char):04x}")
-    return Markup(f'<script type="application/json" id="{identity}">{written}</script>')
+    return written
 
 
 def _inner(value: object) -> str:

@@ -18,9 +18,11 @@
     for (const node of document.querySelectorAll("[data-step]"))
       if (node.dataset.step === address) node.classList.add("chosen");
   };
+  let here = null;
   const open = (address) => {
     const step = steps.get(address);
     if (!step) return;
+    here = step.address;
     choose(address);
     $("step-name").textContent = address;
     body.replaceChildren();
@@ -31,11 +33,36 @@
     for (const [title, text] of step.texts) {
       body.append(make("h3", title), make("pre", text));
     }
-    panel.showModal();
+    $("to-prompts").hidden = !step.asked;
+    if (!panel.open) panel.showModal();
+    $("close").focus();
+    panel.scrollTop = 0;
   };
   const close = () => panel.close();
   panel.addEventListener("click", (event) => { if (event.target === panel) close(); });
   $("close").addEventListener("click", close);
+  const calls = [...document.querySelectorAll("[data-call]")];
+  $("to-prompts").addEventListener("click", () => {
+    const own = calls.filter((call) => call.dataset.call === here);
+    close();
+    for (const call of own) call.open = true;
+    if (own.length) { own[0].scrollIntoView({ block: "start" }); own[0].querySelector("summary").focus({ preventScroll: true }); }
+  });
+  $("to-events").addEventListener("click", () => {
+    close();
+    eventText.value = here;
+    eventText.dispatchEvent(new Event("input"));
+    $("events").scrollIntoView();
+    eventText.focus({ preventScroll: true });
+  });
+  const every = $("open-calls");
+  if (every) every.addEventListener("click", () => {
+    const all = calls.every((call) => call.open);
+    for (const call of calls) call.open = !all;
+  });
+  for (const call of calls) call.addEventListener("toggle", () => {
+    every.textContent = calls.every((one) => one.open) ? "Close all" : "Open all";
+  });
   const chosen = (event) => {
     const node = event.target.closest && event.target.closest("[data-step]");
     return node ? node.dataset.step : null;
@@ -45,6 +72,33 @@
     const address = chosen(event);
     if (address) open(address);
   });
+
+  // The graph: what a step is tied to, as long as it is pointed at; all of it, or as large as it can be read.
+  const graph = document.querySelector("svg.graph"), fit = $("fit");
+  if (graph) {
+    const edges = [...graph.querySelectorAll(".edge")];
+    const light = (address) => {
+      for (const edge of edges)
+        edge.classList.toggle("lit", address !== null && (edge.dataset.from === address || edge.dataset.to === address));
+    };
+    for (const kind of ["pointerover", "focusin"]) graph.addEventListener(kind, (event) => light(chosen(event)));
+    for (const kind of ["pointerleave", "focusout"]) graph.addEventListener(kind, () => light(null));
+    const frame = graph.parentNode;
+    const first = graph.querySelector(".node.failed") || graph.querySelector(".node.suspended");
+    const seek = () => {
+      if (!first) return;
+      const box = first.getBoundingClientRect(), around = frame.getBoundingClientRect();
+      frame.scrollTop += box.top + box.height / 2 - around.top - frame.clientHeight / 2;
+      frame.scrollLeft += box.left + box.width / 2 - around.left - frame.clientWidth / 2;
+    };
+    seek();
+    fit.hidden = frame.scrollHeight <= frame.clientHeight && frame.scrollWidth <= frame.clientWidth;
+    fit.addEventListener("click", () => {
+      const whole = graph.classList.toggle("whole");
+      fit.textContent = whole ? "Full size" : "Fit the window";
+      if (!whole) seek();
+    });
+  }
 
   // Steps by text and status.
   const table = $("steps-table"), stepText = $("step-filter"), statusBoxes = [...document.querySelectorAll("[data-status]")];
@@ -71,7 +125,8 @@
     const on = new Set(tierBoxes.filter((box) => box.checked).map((box) => box.dataset.tier));
     list.replaceChildren();
     let found = 0;
-    for (const [seq, at, type, step, detail] of data.events) {
+    for (const [seq, at, kind, place, detail] of data.events) {
+      const type = data.types[kind], step = data.places[place];
       const slash = type.indexOf("/"), head = type.slice(0, slash), tier = head.startsWith("tier") ? head : "other";
       if (!on.has(tier)) continue;
       if (text && !(type + " " + step + " " + detail).toLowerCase().includes(text)) continue;
@@ -79,7 +134,8 @@
       if (found > limit) continue;
       const row = make("tr");
       if (steps.has(step)) { row.dataset.step = step; row.tabIndex = 0; }
-      row.append(make("td", seq, "n"), make("td", at, "n"), make("td", type, "mono nowrap"), make("td", step, "mono"), make("td", detail));
+      row.append(make("td", seq, "n wide"), make("td", at, "n"), make("td", type, "mono nowrap"));
+      row.append(make("td", step, "mono step"), make("td", detail, "wide"));
       list.append(row);
     }
     $("events-shown").textContent = Math.min(found, limit) + " of " + found;
@@ -100,10 +156,11 @@
     if ((event.key === "Enter" || event.key === " ") && chosen(event) && !panel.open) {
       event.preventDefault(); open(chosen(event)); return;
     }
+    if (event.key === "n" && failed.length) { open(failed[next % failed.length]); next += 1; return; }
     if (panel.open) return;
     if (event.key === "/") { event.preventDefault(); stepText.focus(); }
     else if (event.key === "e") { event.preventDefault(); eventText.focus(); }
-    else if (event.key === "n" && failed.length) { open(failed[next % failed.length]); next += 1; }
+    else if (event.key === "z" && fit && !fit.hidden) fit.click();
     else if (event.key === "j" || event.key === "k" || event.key === "ArrowDown" || event.key === "ArrowUp") {
       const here = document.activeElement.closest("[data-step]");
       if (!here) return;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor, log10
 
@@ -157,10 +157,15 @@ def critical_path(history: RunHistory, plan: PlanSummary | None) -> list[str]:
         return []
     ended = {name: step.ended_ns for name in plan.steps if (step := history.steps.get(name)) and step.began_ns}
     times = {name: at for name, at in ended.items() if at is not None}
+    depth = {name: number for number, batch in enumerate(plan.batches) for name in batch}
     path: list[str] = []
-    name = max(times, key=lambda one: times[one], default=None)
+
+    def latest(names: Iterable[str]) -> str | None:
+        """Of several that ended in one commit the deepest: the others were waited for by it, or could have been."""
+        return max(names, key=lambda one: (times[one], depth.get(one, 0)), default=None)
+
+    name = latest(times)
     while name is not None and name not in path:
         path.append(name)
-        parents = [parent for parent in plan.steps[name].parents if parent in times]
-        name = max(parents, key=lambda one: times[one], default=None)
+        name = latest(parent for parent in plan.steps[name].parents if parent in times)
     return path[::-1]
