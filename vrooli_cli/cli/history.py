@@ -453,7 +453,7 @@ def cost(
     from vrooli_cli.journal.cost import costs
 
     with looking(ctx) as (journal, stdout):
-        found = costs(journal, journal.runs(name=name, since_ns=moment(since)), by)
+        found = costs(journal, by, name, moment(since))
         if as_json(ctx):
             stdout.json([line.wire(by) for line in found])
         else:

@@ -38,15 +38,22 @@ class Cost:
         return plain
 
 
-def costs(store: Store, runs: Iterable[RunRecord], by: str) -> list[Cost]:
-    """The sums, the most expensive first; days in order."""
+def costs(store: Store, by: str, name: str | None = None, since_ns: int | None = None) -> list[Cost]:
+    """The sums, the most expensive first; days in order.
+
+    Args:
+        store: The journal.
+        by: One of :data:`BY`.
+        name: Only runs of this name.
+        since_ns: Only runs started then or later.
+    """
     found: dict[str, Cost] = {}
     if by == "model":
-        _add_models(store, {run.id for run in runs}, found)
+        _add_models(store.payloads(_RESPONDED, name, since_ns), found)
     else:
-        name = _NAMES[by]
-        for run in runs:
-            line = found.setdefault(name(run), Cost(name(run)))
+        called = _NAMES[by]
+        for run in store.runs(name=name, since_ns=since_ns):
+            line = found.setdefault(called(run), Cost(called(run)))
             line.runs += 1
             line.credits += run.credits
     if by == "day":
@@ -54,16 +61,11 @@ def costs(store: Store, runs: Iterable[RunRecord], by: str) -> list[Cost]:
     return sorted(found.values(), key=lambda line: (-line.credits, line.name))
 
 
-def _add_models(store: Store, wanted: set[str], found: dict[str, Cost]) -> None:
-    """The answers in the logs of these runs; lines that are none are not even decoded."""
+def _add_models(answers: Iterable[tuple[str, bytes]], found: dict[str, Cost]) -> None:
+    """The answers in the logs of these runs."""
     seen: set[tuple[str, str]] = set()
-    for run_id, line in store.grep(_RESPONDED.encode()):
-        if run_id not in wanted:
-            continue
-        event = decode(show(line))
-        if event["type"] != _RESPONDED:  # it stands in somebody's text
-            continue
-        payload = event["payload"]
+    for run_id, answer in answers:
+        payload = decode(show(answer))
         name = payload["model"]
         cost = found.setdefault(name, Cost(name))
         usage = payload.get("usage") or {}

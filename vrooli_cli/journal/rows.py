@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 _TIERS: Final = {b"tier1": b'"tier1"', b"tier2": b'"tier2"', b"tier3": b'"tier3"'}
@@ -29,3 +30,13 @@ def lines_of(data: bytes, first: int) -> list[bytes]:
             seq = first + len(found)
             found.append(_WHOLE % (version, seq, name, seq, kind, stamp, whose, tier, body, about))
     return found
+
+
+def payloads_of(data: bytes, kind: bytes) -> Iterator[bytes]:
+    """The payloads of the events of one type in a row, as they are kept; no other line is looked into."""
+    short, written = kind + b"\t", b'"type":"%b"' % kind
+    for line in data.splitlines():
+        if line.startswith(short):
+            yield line.split(b"\t", 2)[1]
+        elif line.startswith(b"{") and written in line.partition(b'"payload":')[0]:
+            yield line.partition(b'"payload":')[2].rpartition(b',"metadata":')[0]

@@ -27,7 +27,7 @@ from vrooli_cli.errors import InputError, StoreError, UnknownRunError
 from vrooli_cli.journal.blobs import Blobs
 from vrooli_cli.journal.faults import damaged, fault, locked, os_fault
 from vrooli_cli.journal.lease import Lease, Leases, open_lock
-from vrooli_cli.journal.rows import lines_of
+from vrooli_cli.journal.rows import lines_of, payloads_of
 from vrooli_cli.journal.schema import VERSION, migrate, place, version_of
 from vrooli_cli.journal.syncer import Syncer
 from vrooli_cli.model.clock import Clock, SystemClock
@@ -282,12 +282,8 @@ class SqliteStore:
             since_ns: Only runs started then or later.
             limit: At most so many.
         """
-        query = f"SELECT {_SLIM} FROM runs WHERE kind<>?"
-        values: list[Any] = [EVENTS_KIND]
-        for condition, value in (("name=?", name), ("started_ns>=?", since_ns)):
-            if value is not None:
-                query += f" AND {condition}"
-                values.append(value)
+        conditions, values = _those(name, since_ns)
+        query = f"SELECT {_SLIM} FROM runs WHERE {conditions}"
         if status is not None:
             query += " AND (status=? OR status IN (?, ?))"
             values += [status, *_OPEN]
@@ -337,19 +333,21 @@ class SqliteStore:
         except (ValueError, AttributeError) as error:
             raise damaged(self.place) from error
 
-    def grep(self, text: bytes) -> Iterator[tuple[str, bytes]]:
-        """(run id, line) of every line in which the text stands, of all runs, the oldest first.
+    def payloads(self, kind: str, name: str | None = None, since_ns: int | None = None) -> Iterator[tuple[str, bytes]]:
+        """(run id, payload) of every event of one type, of all runs or of those that :meth:`runs` would list.
 
-        Lines are searched as they are kept: what the lines of a commit share (time, ids) stands in none of them.
+        Nothing else is decoded, not even where the lines around it begin.
         """
+        conditions, values = _those(name, since_ns)
+        query = (
+            f"SELECT id, data FROM runs CROSS JOIN log ON place>=key << 32 AND place<(key + 1) << 32 WHERE {conditions}"
+        )
+        text = kind.encode()
         with self._reading() as database:
-            ids = dict(database.execute("SELECT key, id FROM runs WHERE kind<>?", (EVENTS_KIND,)))
-            for at, data in database.execute("SELECT place, data FROM log ORDER BY place"):
-                if text not in data or at >> 32 not in ids:  # SQLite's own instr() takes twice as long
-                    continue
-                for line in self._lines(data, at & 0xFFFFFFFF):
-                    if text in line:
-                        yield ids[at >> 32], line
+            for run_id, data in database.execute(query, values):
+                if text in data:  # SQLite's own instr() takes twice as long
+                    for payload in payloads_of(data, text):
+                        yield run_id, payload
 
     # --- leases and commands ------------------------------------------------------------------------------------------
 
@@ -568,6 +566,16 @@ class SqliteStore:
 
     def _told(self, error: sqlite3.Error) -> Exception:
         return fault(error, self.place)
+
+
+def _those(name: str | None, since_ns: int | None) -> tuple[str, list[Any]]:
+    """The condition, and its values, of the runs that are meant; never those that only hold a caller's own events."""
+    conditions, values = "kind<>?", list[Any]([EVENTS_KIND])
+    for condition, value in (("name=?", name), ("started_ns>=?", since_ns)):
+        if value is not None:
+            conditions += f" AND {condition}"
+            values.append(value)
+    return conditions, values
 
 
 def _lock_within(descriptor: int, seconds: float, place: str) -> None:

@@ -99,8 +99,8 @@ class Store(Protocol):
     ) -> list[RunRecord]:
         """The history, newest first, without definition, inputs, settings and context."""
 
-    def grep(self, text: bytes) -> Iterator[tuple[str, bytes]]:
-        """(run id, line) of every line in which the text stands, of all runs."""
+    def payloads(self, kind: str, name: str | None = None, since_ns: int | None = None) -> Iterator[tuple[str, bytes]]:
+        """(run id, payload) of every event of one type, of all runs or of those that :meth:`runs` would list."""
 
     def lease(self, run_id: str) -> Lease | None:
         """The right to work on a run; None when a living process has it."""

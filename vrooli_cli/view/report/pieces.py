@@ -10,6 +10,7 @@ from vrooli_cli.view.text import block, line
 
 _BOTH_ENDS = 240  # characters from which on a text is shown by its beginning and its end
 
+
 def section(identity: str, title: str, *inside: object, cls: str | None = None) -> Markup:
     """A part of the page that the navigation can name."""
     return tag("section", tag("h2", title), *inside, id=identity, cls=cls)
