@@ -205,14 +205,22 @@ def show(
     """
     from vrooli_cli.journal.history import history_of, result_of
 
+    lost: list[str] = []
     with looking(ctx) as (journal, stdout):
         history = history_of(journal, run)
         if json or output != "text":
-            wire = result_of(history, journal, known_steps(history)).wire()
+            wire = result_of(history, journal, known_steps(history), lost).wire()
             stdout.document(wire, "json" if json else output)
         else:
-            stdout.text(_page(ctx.obj, history, journal))
+            stdout.text(_page(ctx.obj, history, journal, lost))
+        tell_lost(ctx.obj, lost)
     return 0
+
+
+def tell_lost(call: Invocation, lost: list[str]) -> None:
+    """Large results that are not beside the store any more."""
+    for line in lost:
+        Console(call).warning(line)
 
 
 def known_steps(history: RunHistory) -> list[str]:
@@ -230,7 +238,7 @@ def known_steps(history: RunHistory) -> list[str]:
     return [step.id for step in made.steps] if isinstance(made, Routine) else []
 
 
-def _page(call: Invocation, history: RunHistory, store: Store) -> str:
+def _page(call: Invocation, history: RunHistory, store: Store, lost: list[str]) -> str:
     from vrooli_cli.cli.planned import Paper
     from vrooli_cli.journal.history import result_of
 
@@ -247,7 +255,7 @@ def _page(call: Invocation, history: RunHistory, store: Store) -> str:
         paper.head("inputs")
         for given, value in history.inputs.items():
             paper.row([(given, 20, "")], _short(value), "")
-    result = result_of(history, store, known_steps(history))
+    result = result_of(history, store, known_steps(history), lost)
     paper.head("steps")
     wide = min(40, max((len(name) for name in result.steps), default=0))
     for path, one in result.steps.items():
@@ -503,11 +511,13 @@ def export(
     """Print a run for other programs."""
     from vrooli_cli.journal.export import as_document
 
+    lost: list[str] = []
     with looking(ctx) as (journal, stdout):
         if output == "otlp" and not json:
             stdout.json(_trace_of(journal, run), indent=None)
         else:
-            stdout.json(as_document(journal, run), indent=None)
+            stdout.json(as_document(journal, run, lost), indent=None)
+        tell_lost(ctx.obj, lost)
     return 0
 
 

@@ -48,7 +48,7 @@ from vrooli_cli.cli.flags import (
 )
 from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug, Json
-from vrooli_cli.errors import InputError, VrooliError, did_you_mean
+from vrooli_cli.errors import InputError, StoreError, VrooliError, did_you_mean
 from vrooli_cli.model.run import CONVERSATION_OVER
 
 if TYPE_CHECKING:
@@ -332,10 +332,13 @@ def _print_again(call: Invocation, store: Store, record: RunRecord, loaded: Load
     """The result of a run that has completed."""
     from vrooli_cli.cli.drive import declares
     from vrooli_cli.cli.output import Stdout, field_text, outputs_text, result_line
-    from vrooli_cli.journal.history import history_of, result_of
+    from vrooli_cli.journal.history import history_of, is_blob, result_of
 
     history = history_of(store, record.id)
-    result = result_of(history, store)
+    lost: list[str] = []
+    result = result_of(history, store, lost=lost)
+    if lost and is_blob(result.result):
+        raise StoreError(lost[0])
     stdout = Stdout(call)
     if how.level >= 0:
         Console(call).say(f"the run {record.id} has completed; this is its result again")

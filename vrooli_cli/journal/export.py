@@ -8,8 +8,11 @@ from vrooli_cli.journal.history import events, fold, result_of
 from vrooli_cli.model.store import Store
 
 
-def as_document(store: Store, run_id: str) -> dict[str, Any]:
-    """Everything that the journal knows of a run: its row, definition, result and events."""
+def as_document(store: Store, run_id: str, lost: list[str] | None = None) -> dict[str, Any]:
+    """Everything that the journal knows of a run: its row, definition, result and events.
+
+    ``lost`` gets a line for every large result that is missing or damaged.
+    """
     key, record = store.find(run_id)
     lines = list(events(store, key))
     history = fold(key, record, lines)
@@ -29,6 +32,6 @@ def as_document(store: Store, run_id: str) -> dict[str, Any]:
             "inputs": history.inputs,
             "definition": record.definition,
         },
-        "result": result_of(history, store).wire(),
+        "result": result_of(history, store, lost=lost).wire(),
         "events": lines,
     }

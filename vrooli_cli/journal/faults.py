@@ -22,8 +22,14 @@ _ADVICE = {
 }
 
 
-def fault(error: sqlite3.Error, place: str) -> Exception:
+REFUSALS = sqlite3.Error, UnicodeDecodeError
+"""What sqlite3 raises; the second where a damaged file spoils the very words of an error."""
+
+
+def fault(error: Exception, place: str) -> Exception:
     """The exception to raise for one of SQLite's: :class:`Busy` when the same may work in a moment."""
+    if isinstance(error, UnicodeDecodeError):
+        return damaged(place)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the family, e.g. of SQLITE_BUSY_SNAPSHOT
     if code in _BUSY:
         return Busy(str(error))

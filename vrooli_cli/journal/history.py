@@ -455,13 +455,16 @@ _APPLY = _table()
 # --- the ExecutionResult of a history --------------------------------------------------------------------------------
 
 
-def result_of(history: RunHistory, store: Store, known: Iterable[str] = ()) -> ExecutionResult:
+def result_of(
+    history: RunHistory, store: Store, known: Iterable[str] = (), lost: list[str] | None = None
+) -> ExecutionResult:
     """The ExecutionResult so far.
 
     Args:
         history: The run.
         store: Where its large results are.
         known: Ids of the steps there are, in order; those that the log does not speak of are pending.
+        lost: Gets a line for every large result that is missing or damaged, and shown as its stand-in.
     """
     status = ExecutionStatus(history.status)
     usage = ResourceUsage(
@@ -475,28 +478,30 @@ def result_of(history: RunHistory, store: Store, known: Iterable[str] = ()) -> E
         success=status is ExecutionStatus.COMPLETED,
         status=status,
         context=ExecutionContext.recorded(context),
-        result=whole(history.result, store),
+        result=whole(history.result, store, lost),
         error=ExecutionError(**history.error) if history.error else None,
         resources_used=usage,
         duration_ms=usage.duration_ms,
-        steps=_steps(history, store, known),
+        steps=_steps(history, store, known, lost),
     )
 
 
-def _steps(history: RunHistory, store: Store, known: Iterable[str]) -> dict[str, StepResult]:
+def _steps(history: RunHistory, store: Store, known: Iterable[str], lost: list[str] | None) -> dict[str, StepResult]:
     steps = {name: StepHistory(name) for name in known}
     steps |= {step.address: step for step in history.steps.values() if step.is_top}
     children = history.children
-    return {name: _step_result(step, children.get(name, ()), store) for name, step in steps.items()}
+    return {name: _step_result(step, children.get(name, ()), store, lost) for name, step in steps.items()}
 
 
-def _step_result(step: StepHistory, children: Iterable[StepHistory], store: Store) -> StepResult:
+def _step_result(
+    step: StepHistory, children: Iterable[StepHistory], store: Store, lost: list[str] | None
+) -> StepResult:
     counts: dict[str, int] = {}
     for child in children:
         counts[child.status] = counts.get(child.status, 0) + 1
     if step.total is not None and (left := step.total - sum(counts.values())) > 0:
         counts["pending"] = counts.get("pending", 0) + left
-    result, truncated = _shortened(step.result, store)
+    result, truncated = _shortened(step.result, store, lost)
     return StepResult(
         status=StepStatus(step.status),
         attempts=step.attempts,
@@ -510,11 +515,11 @@ def _step_result(step: StepHistory, children: Iterable[StepHistory], store: Stor
     )
 
 
-def _shortened(value: Any, store: Store) -> tuple[Any, bool]:
+def _shortened(value: Any, store: Store, lost: list[str] | None) -> tuple[Any, bool]:
     """A step's result above 64 KiB is cut (spec cli.md)."""
     if not is_blob(value):
         return value, False
-    found = whole(value, store)
+    found = whole(value, store, lost)
     if isinstance(found, str):
         return found[:RESULT_LIMIT], len(found) > RESULT_LIMIT
     return None, True
@@ -525,13 +530,15 @@ def is_blob(value: Any) -> bool:
     return isinstance(value, Mapping) and value.keys() == {"$blob", "bytes"}
 
 
-def whole(value: Any, store: Store) -> Any:
-    """The value itself where its stand-in is given; the stand-in when it is lost."""
+def whole(value: Any, store: Store, lost: list[str] | None = None) -> Any:
+    """The value itself where its stand-in is given; the stand-in when it is lost, and a line about that in ``lost``."""
     if not is_blob(value):
         return value
     try:
         data = store.get_blob(value["$blob"])
-    except StoreError:
+    except StoreError as error:
+        if lost is not None and error.message not in lost:
+            lost.append(error.message)
         return value
     from pydantic_core import from_json
 

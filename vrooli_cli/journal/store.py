@@ -25,12 +25,14 @@ from typing import Any, Final
 
 from vrooli_cli.errors import InputError, StoreError, UnknownRunError
 from vrooli_cli.journal.blobs import Blobs
-from vrooli_cli.journal.faults import damaged, fault, locked, os_fault
+from vrooli_cli.journal.faults import REFUSALS, damaged, fault, locked, os_fault
 from vrooli_cli.journal.lease import Lease, Leases, open_lock
 from vrooli_cli.journal.rows import lines_of, payloads_of
 from vrooli_cli.journal.schema import VERSION, migrate, place, version_of
+from vrooli_cli.journal.sums import count_of, counted, intact, summed
 from vrooli_cli.journal.syncer import Syncer
 from vrooli_cli.model.clock import Clock, SystemClock
+from vrooli_cli.model.run import ExecutionStatus
 from vrooli_cli.model.store import Busy, LogBatch, RunRecord
 
 MEMORY: Final = ":memory:"
@@ -44,6 +46,7 @@ _SLIM = "key, id, name, kind, path, status, started_ns, ended_ns, parent, user, 
 _JSON_COLUMNS = frozenset({"context", "settings", "inputs"})
 _COLUMNS = frozenset(_SLIM.split(", ")[2:]) | _JSON_COLUMNS | {"definition"}
 _OPEN = ("pending", "running")  # a run of this status whose lease is free has died
+_STATUSES: Final = frozenset(ExecutionStatus)
 _KEPT_PLANS: Final = 500
 _NAMED_LATER: Final = 1000  # blobs that no row has named yet
 
@@ -100,13 +103,13 @@ class SqliteStore:
             database = sqlite3.connect(
                 self.place, isolation_level=None, timeout=WAIT_SECONDS, check_same_thread=False, cached_statements=64
             )
-        except sqlite3.Error as error:
+        except REFUSALS as error:
             raise self._told(error) from error
         try:
             self._prepare(database)
         except BaseException as error:
             database.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, REFUSALS):
                 raise self._told(error) from error
             raise
         return database
@@ -156,15 +159,15 @@ class SqliteStore:
         execute = self._database.execute
         try:
             if len(batches) == 1 and not self._unnamed:
-                execute(_INSERT, batches[0])  # one statement is a transaction of its own
+                execute(_INSERT, _row(batches[0]))  # one statement is a transaction of its own
             else:
                 execute("BEGIN IMMEDIATE")
-                self._database.executemany(_INSERT, batches)
+                self._database.executemany(_INSERT, map(_row, batches))
                 named = self._name_blobs(batches) if self._unnamed else ()
                 execute("COMMIT")
                 for digest in named:
                     self._unnamed.pop(digest, None)
-        except sqlite3.Error as error:
+        except REFUSALS as error:
             raise self._undone(error) from error
         if self._syncer is not None:
             self._syncer.committed()
@@ -242,12 +245,18 @@ class SqliteStore:
         """
         with self._reading() as database:
             row = database.execute("SELECT key FROM runs WHERE id=?", (run_id,)).fetchone() or self._guess(run_id)
+            if not isinstance(row[0], int):
+                raise damaged(self.place)
             slim = database.execute(f"SELECT {_SLIM} FROM runs WHERE key=?", row).fetchone()
             large = database.execute(
-                "SELECT context, settings, inputs, data FROM runs LEFT JOIN texts ON sha=definition WHERE key=?", row
+                "SELECT context, settings, inputs, sha, data FROM runs LEFT JOIN texts ON sha=definition WHERE key=?",
+                row,
             ).fetchone()
-        context, settings, inputs = (json.loads(text) if text else None for text in large[:3])
-        definition = json.loads(zlib.decompress(large[3])) if large[3] is not None else None
+        try:
+            context, settings, inputs = (json.loads(text) if text else None for text in large[:3])
+            definition = _unpacked(*large[3:])
+        except (ValueError, TypeError, zlib.error) as error:
+            raise damaged(self.place) from error
         record = replace(self._shown(slim), context=context, settings=settings, inputs=inputs, definition=definition)
         return slim[0], record
 
@@ -299,6 +308,8 @@ class SqliteStore:
 
     def _shown(self, row: Sequence[Any]) -> RunRecord:
         record = RunRecord(*row[1:])
+        if record.status not in _STATUSES or not all(isinstance(one, int) for one in (row[0], record.started_ns)):
+            raise damaged(self.place)
         if record.status in _OPEN and not self._leases.is_held(record.id):
             return replace(record, status="failed", error_code="INTERRUPTED")
         return record
@@ -317,8 +328,8 @@ class SqliteStore:
             with self._reading() as database:
                 query = "SELECT place, n, data FROM log WHERE place>=? AND place<? ORDER BY place LIMIT ?"
                 rows = database.execute(query, (at, end, _PAGE)).fetchall()
-            for at, count, data in rows:
-                lines = self._lines(data, at - begin)
+            for at, number, data in rows:
+                count, lines = self._lines(number, data, at - begin)
                 if len(lines) != count or due not in (None, at):  # numbers have no gaps: a row is broken, or gone
                     raise damaged(self.place)
                 due = at + count
@@ -327,10 +338,11 @@ class SqliteStore:
                 return
             at += 1
 
-    def _lines(self, data: bytes, first: int) -> list[bytes]:
+    def _lines(self, number: int, data: bytes, first: int) -> tuple[int, list[bytes]]:
+        """How many events a row of the log should have, and its lines."""
         try:
-            return lines_of(data, first)
-        except (ValueError, AttributeError) as error:
+            return count_of(number, data), lines_of(data, first)
+        except (ValueError, TypeError, AttributeError) as error:  # also no number or no bytes at all
             raise damaged(self.place) from error
 
     def payloads(self, kind: str, name: str | None = None, since_ns: int | None = None) -> Iterator[tuple[str, bytes]]:
@@ -340,14 +352,20 @@ class SqliteStore:
         """
         conditions, values = _those(name, since_ns)
         query = (
-            f"SELECT id, data FROM runs CROSS JOIN log ON place>=key << 32 AND place<(key + 1) << 32 WHERE {conditions}"
+            "SELECT id, n, data FROM runs CROSS JOIN log ON place>=key << 32 AND place<(key + 1) << 32"
+            f" WHERE {conditions}"
         )
         text = kind.encode()
         with self._reading() as database:
-            for run_id, data in database.execute(query, values):
-                if text in data:  # SQLite's own instr() takes twice as long
-                    for payload in payloads_of(data, text):
-                        yield run_id, payload
+            for run_id, number, data in database.execute(query, values):
+                if not isinstance(data, bytes):
+                    raise damaged(self.place)
+                if text not in data:  # SQLite's own instr() takes twice as long
+                    continue
+                if count_of(number, data) < 0:
+                    raise damaged(self.place)
+                for payload in payloads_of(data, text):
+                    yield run_id, payload
 
     # --- leases and commands ------------------------------------------------------------------------------------------
 
@@ -380,7 +398,11 @@ class SqliteStore:
         """
         query = "SELECT id, command FROM inbox WHERE run=? ORDER BY id"
         with self._reading() as database:
-            return [(number, json.loads(text)) for number, text in database.execute(query, (run_key,))]
+            rows = database.execute(query, (run_key,)).fetchall()
+        try:
+            return [(number, json.loads(text)) for number, text in rows]
+        except ValueError as error:
+            raise damaged(self.place) from error
 
     def forget(self, run_key: int, numbers: Sequence[int] | None = None) -> None:
         """Drop commands that have been obeyed; without numbers all of the run."""
@@ -416,12 +438,12 @@ class SqliteStore:
         return self._blobs.get(digest)
 
     def cache_get(self, key: str) -> bytes | None:
-        """A result kept across runs, unless it has expired."""
+        """A result kept across runs, unless it has expired or is damaged."""
         with self._reading() as database:
             row = database.execute("SELECT data, expires_ns FROM cache WHERE key=?", (key,)).fetchone()
         if row is None or (row[1] is not None and row[1] <= self._clock.now_ns()):
             return None
-        return bytes(row[0])
+        return intact(row[0])
 
     def cache_put(
         self, key: str, data: bytes, *, ttl_ms: int | None = None, run: int | None = None, address: str = ""
@@ -429,18 +451,19 @@ class SqliteStore:
         """Keep a result across runs, for ``ttl_ms`` milliseconds or for good; ``run``, ``address``: whose it was."""
         expires = None if ttl_ms is None else self._clock.now_ns() + ttl_ms * 1_000_000
         with self._writing() as database:
-            database.execute("INSERT OR REPLACE INTO cache VALUES(?, ?, ?, ?, ?)", (key, run, address, expires, data))
+            row = key, run, address, expires, summed(data)
+            database.execute("INSERT OR REPLACE INTO cache VALUES(?, ?, ?, ?, ?)", row)
 
     def plan_get(self, key: str) -> bytes | None:
-        """A stored, checked plan."""
+        """A stored, checked plan, unless it is damaged."""
         with self._reading() as database:
             row = database.execute("SELECT data FROM plans WHERE key=?", (key,)).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else intact(row[0])
 
     def plan_put(self, key: str, data: bytes) -> None:
         """Keep a checked plan; the 500 newest stay."""
         with self._writing() as database:
-            database.execute("INSERT OR REPLACE INTO plans VALUES(?, ?, ?)", (key, self._clock.now_ns(), data))
+            database.execute("INSERT OR REPLACE INTO plans VALUES(?, ?, ?)", (key, self._clock.now_ns(), summed(data)))
             database.execute(
                 "DELETE FROM plans WHERE key IN (SELECT key FROM plans ORDER BY used_ns DESC LIMIT -1 OFFSET ?)",
                 (_KEPT_PLANS,),
@@ -501,7 +524,7 @@ class SqliteStore:
                 self._database.execute(
                     "VACUUM"
                 )  # rewrites what is left; the next runs fill fewer free pages by themselves
-        except sqlite3.Error as error:
+        except REFUSALS as error:
             told = self._told(error)
             if not isinstance(told, Busy):
                 raise told from error
@@ -527,7 +550,7 @@ class SqliteStore:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
             yield self._database
-        except sqlite3.Error as error:
+        except REFUSALS as error:
             told = self._told(error)
             raise (locked(self.place) if isinstance(told, Busy) else told) from error
 
@@ -543,7 +566,7 @@ class SqliteStore:
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
-        except sqlite3.Error as error:
+        except REFUSALS as error:
             told = self._undone(error)
             raise (locked(self.place) if isinstance(told, Busy) else told) from error
         except BaseException:
@@ -560,12 +583,16 @@ class SqliteStore:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
 
-    def _undone(self, error: sqlite3.Error) -> Exception:
+    def _undone(self, error: Exception) -> Exception:
         self._roll_back()
         return self._told(error)
 
-    def _told(self, error: sqlite3.Error) -> Exception:
+    def _told(self, error: Exception) -> Exception:
         return fault(error, self.place)
+
+
+def _row(batch: LogBatch) -> tuple[int, int, int, bytes]:
+    return batch.run, batch.first, counted(batch.count, batch.data), batch.data
 
 
 def _those(name: str | None, since_ns: int | None) -> tuple[str, list[Any]]:
@@ -600,6 +627,16 @@ def _packed(definition: Mapping[str, Any] | None) -> tuple[bytes | None, str | N
         return None, None
     data = json.dumps(definition, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
     return zlib.compress(data, 1), hashlib.sha256(data).hexdigest()
+
+
+def _unpacked(sha: str | None, packed: bytes | None) -> dict[str, Any] | None:
+    """What :func:`_packed` was given; ValueError or zlib.error when it is not that any more."""
+    if sha is None or packed is None:
+        return None
+    data = zlib.decompress(packed)
+    if hashlib.sha256(data).hexdigest() != sha:
+        raise ValueError(sha)
+    return dict(json.loads(data))
 
 
 def _text(value: Mapping[str, Any] | None) -> str | None:
