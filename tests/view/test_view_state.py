@@ -226,6 +226,38 @@ def test_a_swarm_knows_who_does_what() -> None:
     assert crew.violations == 1 and crew.members["writer-03"].violations == 1
 
 
+def test_only_tasks_are_counted_in_a_swarm() -> None:
+    assignments = {"plan": {"agent": "a", "agents": ["a", "b"], "reason": "both"}}
+    part = "task:plan[1]/work"
+    state = say(
+        ViewState(),
+        e.SwarmStarted(execution_id=RUN, goal="g", agent_count=2),
+        e.LedgerSettled(execution_id=RUN, step_id="plan", reservation="r1", credits=5, account=""),
+        e.GoalDecomposed(execution_id=RUN, goal="g", tasks=[{"id": "plan"}], source="scheme"),
+        e.TeamFormed(execution_id=RUN, assignments=assignments),
+        e.TaskStarted(execution_id=RUN, task_id="plan", agent_id="b", attempt=1, task_execution_id="x"),
+        e.ExecutionStarted(execution_id="x", step_id=part, attempt=1),
+        e.LedgerSettled(execution_id="x", step_id=part, reservation="r2", credits=7, account=""),
+        e.StepCompleted(execution_id="x", step_id=part, duration_ms=3),
+        e.ExecutionStarted(execution_id="y", step_id="events.0-1/do", attempt=1),
+        e.StepCompleted(execution_id="y", step_id="events.0-1/do", duration_ms=3),
+        e.LedgerSettled(execution_id=RUN, step_id="synthesis", reservation="r3", credits=2, account=""),
+    )
+    assert (state.board.names, state.board.total) == (["plan"], 1)
+    assert state.board.credits[0] == 7, "what the planner spent is not the task's"
+    assert state.credits == 14
+
+
+def test_the_steps_of_event_agents_are_no_steps_of_the_run() -> None:
+    state = say(
+        ViewState(plan_of([[tool("a")]], "r")),
+        e.RoutineStarted(execution_id=RUN, routine="r", step_count=1),
+        e.ExecutionStarted(execution_id="y", step_id="events.0-1/do", attempt=1),
+        e.StepCompleted(execution_id="y", step_id="events.0-1/do", duration_ms=3),
+    )
+    assert state.board.total == 1
+
+
 def test_a_reassigned_task_is_no_failure_any_more() -> None:
     facts: list[e.Event] = [
         e.SwarmStarted(execution_id=RUN, goal="g", agent_count=2),

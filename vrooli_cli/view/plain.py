@@ -144,7 +144,8 @@ class PlainView:
     def _write(self, told: Told) -> None:
         stamp = told.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         text = Line((stamp, "dim"), " ", (self.look.sign(told.mark), COLOURS[told.mark]))
-        text.add(f" {told.subject} ").add(told.type.replace("/", " "), "dim")
+        words = told.type.removeprefix(f"{told.subject}/")  # "team formed", not "team team formed"
+        text.add(f" {told.subject} ").add(words.replace("/", " ").replace("_", " "), "dim")
         if told.ms >= 0:
             text.add(f" {'in ' if told.mark == RETRYING else ''}{duration(told.ms)}", "dim")
         if told.detail:

@@ -44,6 +44,8 @@ STREAMS_KEPT = 32
 _COMPOSITE = frozenset({"parallel", "routine"})
 _KEYS_AND_TURNS = re.compile(r"\[[^\]]*\]|#\d+")
 _ROOT_PART = re.compile(r"[^/\[#]*")
+_TASK_END = re.compile(r"[/\[@]")
+_NOT_PLANNED = ("handlers.", "events.")
 
 
 class Node:
@@ -265,11 +267,14 @@ class ViewState:
     # -- the places of steps ------------------------------------------------------------------------------------------
 
     def _unit(self, address: str) -> int:
-        """The unit that an address belongs to; one that nobody announced is added. -1 for handlers."""
-        if address.startswith("handlers."):
-            return -1
+        """The unit that an address belongs to; one that nobody announced is added. -1 outside of the plan.
+
+        Handlers and event agents are, and of a swarm all that is no task: its planning, its last word.
+        """
         if address.startswith("task:"):
-            return self._known(address[5:].partition("/")[0].partition("@")[0])
+            return self._known(_TASK_END.split(address[5:], maxsplit=1)[0])
+        if self.crew is not None or address.startswith(_NOT_PLANNED):
+            return -1
         match = _ROOT_PART.match(address)
         return self._known(match[0] if match else address)
 
@@ -278,9 +283,11 @@ class ViewState:
         return unit if unit >= 0 else self.board.add(name)
 
     def _own(self, address: str) -> int:
-        """The unit that *is* this address, or -1 when it lies inside of one."""
+        """The unit that *is* this address, or -1 when it lies inside of one or outside of the plan."""
+        if self.crew is not None:
+            return -1
         unit = self.board.find(address)
-        if unit >= 0 or "/" in address or "[" in address or ":" in address or address.startswith("handlers."):
+        if unit >= 0 or "/" in address or "[" in address or ":" in address or address.startswith(_NOT_PLANNED):
             return unit
         return self.board.add(address)
 
