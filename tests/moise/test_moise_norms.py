@@ -176,7 +176,7 @@ def test_communication_lets_the_target_read_the_source() -> None:
     assert norms.readable(structure, PLAYS, "d", "d"), "one's own"
 
 
-def test_a_link_in_both_directions_and_between_groups() -> None:
+def test_a_link_in_both_directions_and_in_whatever_groups() -> None:
     structure = Structure(
         organisation(
             [link("dev", "dev", "communication", "inter-group"), link("lead", "dev", "communication", both=True)]
@@ -184,7 +184,9 @@ def test_a_link_in_both_directions_and_between_groups() -> None:
     )
     assert norms.readable(structure, PLAYS, "d", "o") and norms.readable(structure, PLAYS, "o", "d")
     assert norms.readable(structure, PLAYS, "d", "l") and norms.readable(structure, PLAYS, "l", "d")
-    assert not norms.readable(structure, PLAYS, "d", "i"), "inter-group is not within a group"
+    assert norms.readable(structure, PLAYS, "d", "i"), "whatever groups they are in"
+    within = Structure(organisation([link("dev", "dev", "communication")]))
+    assert norms.readable(within, PLAYS, "d", "i") and not norms.readable(within, PLAYS, "d", "o")
 
 
 def test_authority_implies_communication_and_sight() -> None:

@@ -50,7 +50,7 @@ class Duties(Deciding):
         told = self.violated.get(key, 0)
         above = ", ".join(levels[min(told, len(levels) - 1)]) if levels else None
         open_tasks = ", ".join(name for name in duty.tasks if not self._is_done(name))
-        message = f"{duty.agent} ({duty.role}) has not fulfilled norm {duty.norm!r} in time: {open_tasks} is open"
+        message = f"norm {duty.norm!r} is not fulfilled in time: {open_tasks} is open"
         self._emit(
             e.NormViolated(
                 execution_id=self.root_id,

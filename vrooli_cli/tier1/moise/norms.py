@@ -258,10 +258,13 @@ def escalation(structure: Structure, plays: Sequence[Played], agent: str) -> tup
 
 
 def linked(structure: Structure, source: Played, target: Played, types: Collection[str]) -> bool:
-    """True when a link of one of ``types`` leads from one player to another, by its scope and inheritance."""
-    scope = "intra-group" if source.group == target.group else "inter-group"
+    """True when a link of one of ``types`` leads from one player to another, by its scope and inheritance.
+
+    An intra-group link holds within a group, an inter-group link in whatever groups the two are (2002).
+    """
+    scopes = {"inter-group", "intra-group"} if source.group == target.group else {"inter-group"}
     links: dict[Link, None] = dict.fromkeys((*structure.links_in(source.kind), *structure.links_in(target.kind)))
-    return any(x.type in types and x.scope == scope and structure.joined(x, source.role, target.role) for x in links)
+    return any(x.type in types and x.scope in scopes and structure.joined(x, source.role, target.role) for x in links)
 
 
 def readable(structure: Structure, plays: Sequence[Played], reader: str, writer: str) -> bool:
