@@ -957,7 +957,7 @@ def _memo(opening: Opening) -> Memo | None:
         return None
     from vrooli_cli.tier3.ai.remembered import Memo
 
-    return Memo.from_facts(fact for fact, _ in opening.log)
+    return Memo.from_facts((fact for fact, _ in opening.log), opening.assume)
 
 
 def _strategy_levels(routine: Routine | SwarmDefinition) -> tuple[tuple[str, Mapping[str, str]], ...]:

@@ -78,12 +78,12 @@ def test_after_kill_9_no_answered_call_is_paid_again_and_no_effect_happens_again
     assert unknown > 0, "the call that was cut off counts in full: the endpoint may charge for it"
 
 
-def test_a_once_call_that_was_under_way_is_asked_about_and_not_made_again(desk: Desk) -> None:
+def test_a_once_call_that_was_under_way_is_asked_about_and_made_again_only_when_a_person_says_so(desk: Desk) -> None:
     marker = desk.folder / "begun"
 
     async def model(answer: Answer) -> None:
         turn = sum(one["role"] == "assistant" for one in answer.request.body["messages"]) + 1
-        slow = ("shell", {"command": "sleep 0.2; echo x >> begun; sleep 30"})
+        slow = ("shell", {"command": "sleep 0.2; echo x >> begun; test -e quick || sleep 30"})
         await (answer.text("Done") if turn > 1 else answer.calls(slow, ("echo", {"message": "at once"})))
 
     with serving(model) as server:
@@ -97,9 +97,14 @@ def test_a_once_call_that_was_under_way_is_asked_about_and_not_made_again(desk: 
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait(10)
-        done = desk.vrooli("resume", "last", "--json")
-    assert (done.code, done.json["status"], done.json["error"]["code"]) == (5, "suspended", "OUTCOME_UNKNOWN"), done.out
-    assert (marker.read_text(), len(server.requests)) == ("x\n", 1)
+        asked = desk.vrooli("resume", "last", "--json")
+        assert (asked.code, asked.json["status"]) == (5, "suspended"), asked.out
+        assert asked.json["error"]["code"] == "OUTCOME_UNKNOWN"
+        assert (marker.read_text(), len(server.requests)) == ("x\n", 1)
+        (desk.folder / "quick").touch()
+        done = desk.vrooli("resume", "last", "--assume", "work=rerun", "--json")
+    assert (done.code, done.json["result"]) == (0, {"work": "Done"}), done.out
+    assert (marker.read_text(), len(server.requests)) == ("x\nx\n", 2), "the model's first turn stands"
 
 
 def test_a_step_that_failed_after_an_effect_goes_on_where_its_conversation_broke(desk: Desk) -> None:

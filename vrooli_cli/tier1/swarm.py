@@ -257,6 +257,7 @@ class SwarmStateMachine(Tier[PreparedSwarm]):
                 plan=plan,
                 inputs=inputs,
                 log=log,
+                assume=resumed.assume if resumed is not None else {},
             )
         )
         scope = opened.scope

@@ -70,6 +70,7 @@ class Opening:
 
     Attributes:
         log: The facts of an earlier life of this run, when it goes on.
+        assume: What a person says of steps whose outcome is unknown.
     """
 
     context: ExecutionContext
@@ -79,6 +80,7 @@ class Opening:
     plan: Any
     inputs: Mapping[str, Any]
     log: Sequence[tuple[Event, int]] = ()
+    assume: Mapping[str, str] = field(default_factory=dict)
 
 
 async def _nothing_to_settle() -> None:

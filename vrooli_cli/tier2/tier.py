@@ -160,6 +160,7 @@ class RunStateMachine(Tier[PreparedRun]):
                 plan=plan,
                 inputs=inputs,
                 log=log,
+                assume=resumed.assume if resumed is not None else {},
             )
         )
         machine = RunMachine(

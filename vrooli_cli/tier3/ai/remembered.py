@@ -17,7 +17,15 @@ from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote
 
 from vrooli_cli.errors import DefinitionError, Problem, VrooliError
-from vrooli_cli.model.events import AIResponded, Event, ExecutionCancelled, ExecutionFailed, ToolCalled, ToolReturned
+from vrooli_cli.model.events import (
+    AIResponded,
+    Event,
+    ExecutionCancelled,
+    ExecutionFailed,
+    RoutineResumed,
+    ToolCalled,
+    ToolReturned,
+)
 from vrooli_cli.model.run import CONVERSATION_OVER
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.prices import Usage
@@ -137,11 +145,18 @@ class Memo:
         self._continued: set[tuple[str, str, int]] = set()
 
     @classmethod
-    def from_facts(cls, facts: Iterable[Event]) -> Memo:
-        """The memo of a log; attempts that have ended do no harm, nobody asks for them."""
+    def from_facts(cls, facts: Iterable[Event], assume: Mapping[str, str] | None = None) -> Memo:
+        """The memo of a log; attempts that have ended do no harm, nobody asks for them.
+
+        Args:
+            facts: What the log holds.
+            assume: What a person says now of steps whose outcome is unknown, as the log has what was said before.
+        """
         memo = cls()
         for fact in facts:
-            if isinstance(fact, AIResponded):
+            if isinstance(fact, RoutineResumed):
+                memo._do_again(fact.assume or {})
+            elif isinstance(fact, AIResponded):
                 if fact.request_hash is not None:
                     key = fact.execution_id, fact.step_id, fact.attempt, fact.request_hash, fact.nth or 0
                     memo._replies[key] = reply_of(fact)
@@ -156,7 +171,16 @@ class Memo:
                 isinstance(fact, ExecutionCancelled) and not fact.interrupted
             ):
                 memo._continued.add((fact.execution_id, fact.step_id, fact.attempt + 1))
+        memo._do_again(assume or {})
         return memo
+
+    def _do_again(self, assume: Mapping[str, str]) -> None:
+        """Forget the calls under way in steps that a person wants to happen again; what had returned stands."""
+        again = {step for step, word in assume.items() if word == "rerun"}
+        if again:
+            under_way = [place for place, call in self._calls.items() if call.returned is None and place[1] in again]
+            for place in under_way:
+                del self._calls[place]
 
     def _attempts(self, execution_id: str, address: str, attempt: int) -> Iterator[int]:
         """The attempts whose answers hold in this one: its own, then those that it goes on with, last first."""
