@@ -147,6 +147,24 @@ def test_given_tasks_that_nobody_can_do_are_infeasible_before_anything_runs(file
     assert "places taken" in found
 
 
+def test_mistakes_in_an_edited_plan_are_told_together_with_their_places(files: Files) -> None:
+    tasks = [
+        {"id": "a", "dependencies": ["b"]},
+        {"id": "b", "dependencies": ["a"]},
+        {"id": "c", "dependencies": ["c", "zz"]},
+    ]
+    found = problems(files, tasks=tasks, assignments={"a": {"agent": "nobody"}, "d": {"agent": "a"}}, outputs={})
+    for needle in (
+        "tasks wait for each other: a → b → a",
+        "'c' depends on itself",
+        "there is no task 'zz'",
+        "there is no agent 'nobody'",
+        "there is no task 'd'",
+    ):
+        assert sum(needle in one for one in found) == 1, (needle, found)
+    assert len(found) == 5
+
+
 def test_a_secret_may_not_stand_in_what_a_model_is_told(files: Files) -> None:
     secret = {"token": {"type": "string", "secret": True, "default": "s3cr3t"}}
     for keys in ({"goal": "use {{ token }}"}, {"synthesis": {"prompt": "{{ inputs.token }}"}}):

@@ -223,11 +223,12 @@ def _assignments(
         agent = entry.get("agent")
         if not _known(name, "task", by_task, at, findings) or agent is None:
             continue
-        if _known(agent, "agent", by_agent, (*at, "agent"), findings):
-            lacking = set(by_task[name].required_capabilities) - set(by_agent[agent].capabilities)
-            if lacking:
-                message = f"{agent!r} is not capable of {', '.join(sorted(lacking))}, which {name!r} needs"
-                findings.add((*at, "agent"), message, code=_INFEASIBLE)
+        if not _known(agent, "agent", by_agent, (*at, "agent"), findings):
+            continue
+        lacking = set(by_task[name].required_capabilities) - set(by_agent[agent].capabilities)
+        if lacking:
+            message = f"{agent!r} is not capable of {', '.join(sorted(lacking))}, which {name!r} needs"
+            findings.add((*at, "agent"), message, code=_INFEASIBLE)
         assignments[name] = Assignment(agent, entry.get("reason", ""))
     return assignments
 

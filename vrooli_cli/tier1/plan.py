@@ -22,7 +22,7 @@ from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.model.routine import Bundle, Input, OnError, Prompt, Routine, Step
 from vrooli_cli.model.run import Agent, ExecutionStrategy
 from vrooli_cli.model.swarm import AgentDefinition, SubTask, SwarmBundle, SwarmDefinition
-from vrooli_cli.tier1.decompose import GoalDecomposer, capability_violations, find_circle
+from vrooli_cli.tier1.decompose import GoalDecomposer, capability_violations, find_circle, graph_violations
 from vrooli_cli.tier1.names import ROOTS, TASK_FIELDS
 from vrooli_cli.tier1.organise import Organised, roles_of
 from vrooli_cli.tier1.team import TeamManager, TeamStructure
@@ -315,6 +315,8 @@ class _Compiler:
         for key in self._bundle.routines:
             resolver.create_execution_plan(key)
         self.problems += resolver.problems
+        if graph_violations(swarm.tasks or ()):  # loading has told it
+            return None
         if not any(not problem.warning for problem in self.problems):
             self._check_team(plan)
         return plan
