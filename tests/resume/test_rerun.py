@@ -223,3 +223,16 @@ def test_a_rerun_that_was_cut_off_goes_on_reusing(vrooli: Shell) -> None:
     assert marks(vrooli) == "b"
     steps = vrooli.history().steps
     assert {name for name, step in steps.items() if step.reused} == {"a", "side", "c"}
+
+
+def test_a_swarm_is_run_again_as_a_whole(vrooli: Shell) -> None:
+    (vrooli.folder / "do.yaml").write_text("name: do\nsteps:\n  - {id: x, tool: echo, parameters: {message: done}}\n")
+    swarm = vrooli.folder / "s.yaml"
+    swarm.write_text(
+        "name: s\ngoal: g\nagents: [{id: a, capabilities: [], routine: do.yaml}]\ntasks: [{id: t, description: d}]\n"
+    )
+    assert vrooli("run", swarm).code == 0
+    for words in (["--failed"], ["--from", "t"], ["--only", "t"]):
+        said = vrooli("rerun", "last", *words)
+        assert (said.code, "a swarm is run again as a whole" in said.err) == (2, True), said.err
+    assert vrooli("rerun", "last").code == 0

@@ -269,11 +269,12 @@ def _forced(loaded: LoadedBundle, selection: _Selection) -> tuple[str, ...]:
     from vrooli_cli.cli.session import plan_to_look_at
     from vrooli_cli.model.routine import Bundle
 
+    if not isinstance(loaded.bundle, Bundle):
+        hint = "a swarm is run again as a whole, and `vrooli resume` goes on with one that has failed"
+        raise InputError(f"--from, --only and --failed are for routines; {hint}")
     wanted = selection.start or selection.only
     if wanted is None:
         return ()
-    if not isinstance(loaded.bundle, Bundle):
-        raise InputError("--from and --only are for routines; a swarm is run again as a whole")
     plan = plan_to_look_at(loaded.bundle)
     top = wanted.partition("/")[0].partition("[")[0].partition("#")[0]
     graph = plan.graph
