@@ -95,6 +95,29 @@ def test_a_choice_falls_back_to_another_branch_when_nobody_can_do_the_first() ->
         assert world.resumed_at(prefix).status == "completed", prefix
 
 
+def test_a_choice_among_given_tasks_falls_back_too_and_keeps_what_the_file_says() -> None:
+    def script(order: StartTask) -> End:
+        return failed() if order.task == "l2" else End(result=order.task)
+
+    one = {"m": {"goals": ["l1", "l2", "right", "end"], "min": 1, "max": 1}}
+    tasks = [task("l1", size=9), task("l2", after=["l1"]), task("tell", after=["l2"]), task("note")]
+    plan = plan_of(
+        CREW,
+        tasks,
+        constraints=scheme(CHOICE, one, [obliged("m")]),
+        assignments={"tell": Assignment("cid", "because"), "l1": Assignment("ana", "")},
+    )
+    world = World(plan, script).run()
+    assert world.status == "completed", world.machine.error
+    (revised,) = world.of(e.PlanRevised)
+    found = {one["id"]: one["dependencies"] for one in revised.tasks}
+    assert found == {"l1": [], "right": [], "tell": ["right"], "note": []}, "no `end`: the file left it out"
+    assert next(one for one in revised.tasks if one["id"] == "l1")["estimated_complexity"] == 9
+    assert revised.assignments["tell"]["agent"] == "cid"
+    for prefix in range(len(world.log) + 1):
+        assert world.resumed_at(prefix).status == "completed", prefix
+
+
 def test_a_choice_without_another_branch_fails() -> None:
     def script(order: StartTask) -> End:
         return failed() if order.task in ("l2", "right") else End()

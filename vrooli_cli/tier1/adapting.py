@@ -8,7 +8,7 @@ from typing import Any
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.model import events as e
 from vrooli_cli.model.run import EFFECTS_ORDER, NEVER_TAKEN
-from vrooli_cli.model.swarm import SubTask
+from vrooli_cli.model.swarm import Assignment, SubTask
 from vrooli_cli.tier1.decisions import Stage
 from vrooli_cli.tier1.decompose import Message, task_wire
 from vrooli_cli.tier1.endings import Endings
@@ -89,7 +89,7 @@ class Adapting(Endings):
     def _other_branch(self, part: Part) -> bool:
         """A choice falls back to another branch, the innermost first, if some team can do it."""
         organisation = self._organisation()
-        goal = organisation.goal_of(part.task.id) if organisation is not None and self.source == "scheme" else None
+        goal = organisation.goal_of(part.task.id) if organisation is not None else None
         if organisation is None or goal is None:
             return False
         for choice, number in reversed(goal.branches):
@@ -99,10 +99,13 @@ class Adapting(Endings):
             if len(tried[choice]) >= len(names):
                 continue
             rest = organisation.without(tried)
+            given = {task.id: task.spec for task in self.tasks.values()} if self.source == "given" else {}
+            free = [task for task in given.values() if organisation.goal_of(task.id) is None]
             try:
-                allocation = rest.allocate(self.plan.agents)
-                tasks = self._with_kept(rest.tasks(allocation))
-                team = rest.team(allocation, tasks, self.plan.agents, leader=self.leader)
+                allocation = rest.allocate(self.plan.agents, free)
+                goals = rest.tasks(allocation)
+                tasks = self._with_kept(organisation.instead(goals, given, choice) if given else goals)
+                team = rest.team(allocation, tasks, self.plan.agents, fixed=self._still(tasks), leader=self.leader)
             except VrooliError:
                 continue
             code = (part.error or {}).get("code", "")
@@ -110,6 +113,11 @@ class Adapting(Endings):
             self._say_revised(tasks, team, reason, "choice", tried)
             return True
         return False
+
+    def _still(self, tasks: Sequence[SubTask]) -> dict[str, Assignment]:
+        """What the file assigns of these tasks."""
+        names = {task.id for task in tasks}
+        return {name: one for name, one in self.plan.swarm.assignments.items() if name in names}
 
     def _with_kept(self, tasks: Sequence[SubTask]) -> tuple[SubTask, ...]:
         """The tasks; and those of the present plan that are done and that others outside may still read."""

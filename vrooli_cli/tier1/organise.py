@@ -110,6 +110,28 @@ class Organised:
         picks = {choice: order[0] for choice, order in allocation.branches.items() if order}
         return tuple(_subtask(task) for task in self.graph.picked(picks))
 
+    def instead(self, goals: Sequence[SubTask], given: Mapping[str, SubTask], choice: str) -> tuple[SubTask, ...]:
+        """Given tasks when a choice among them takes another branch.
+
+        Args:
+            goals: The tasks of the schemes with that branch.
+            given: The tasks until now. Goals of another branch go, and who waited for one waits for the new ones.
+            choice: What is new is inside of it; other goals that the file left out stay out.
+        """
+        new = [task for task in goals if task.id not in given and self._is_inside(task.id, choice)]
+        fresh = tuple(task.id for task in new)
+        kept = {task.id for task in goals} | {name for name in given if self.goal_of(name) is None}
+        stay = [task for name, task in given.items() if name in kept]
+        return (*(self._waiting(task, kept, fresh) for task in stay), *new)
+
+    def _is_inside(self, task: str, choice: str) -> bool:
+        goal = self.goal_of(task)
+        return goal is not None and any(name == choice for name, _ in goal.branches)
+
+    def _waiting(self, task: SubTask, kept: Collection[str], fresh: tuple[str, ...]) -> SubTask:
+        left = tuple(name for name in task.dependencies if name in kept)
+        return task if len(left) == len(task.dependencies) else replace(task, dependencies=(*left, *fresh))
+
     @property
     def every_task(self) -> tuple[SubTask, ...]:
         """The tasks of all branches, side by side."""
