@@ -239,7 +239,7 @@ class ExecutionArchitecture:
         options = options or RunOptions()
         if not options.plan_only:
             self._need_models(loaded.bundle, plan)
-        options = replace(options, environ=options.environ or self._environ)
+        options = self._narrowed_options(options)
         context = self.context(run_id)
         if not isinstance(plan, RoutinePlan):
             context = replace(context, swarm_id=context.execution_id)
@@ -312,7 +312,7 @@ class ExecutionArchitecture:
         self._need_models(loaded.bundle, plan)
         routine = plan.routine
         options = options or RunOptions(settings=record.settings or {})
-        options = self._reusing(replace(options, environ=options.environ or self._environ), record)
+        options = self._reusing(self._narrowed_options(options), record)
         masker = Masker(self._known_secrets(loaded.bundle, inputs, options.environ))
         log = list(replay(self.store, key, masker=masker, whole=True))
         given = {**_unsealed(record.inputs or {}, masker), **inputs}
@@ -329,6 +329,11 @@ class ExecutionArchitecture:
         if not isinstance(plan, RoutinePlan):
             return self.tier1.prepare(request, options, plan=plan, log=facts, resumed=resumed)
         return self.tier2.prepare(request, options, plan=plan, log=facts, resumed=resumed)
+
+    def _narrowed_options(self, options: RunOptions) -> RunOptions:
+        """The options under what holds here: a cassette is whole, and charged as recorded, only without a cache."""
+        cache = options.cache and self.ai.cassette is None
+        return replace(options, environ=options.environ or self._environ, cache=cache)
 
     def _reusing(self, options: RunOptions, record: RunRecord) -> RunOptions:
         """What a ``rerun`` said of reuse holds in its later lives; without the earlier run everything runs."""

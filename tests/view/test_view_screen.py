@@ -166,6 +166,18 @@ def test_the_summary_of_a_failure_begins_with_its_cause_and_ends_with_the_comman
     assert not any(part.lstrip().startswith("::") for part in text.splitlines())
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_reason_of_a_failure_is_told_whole_over_as_many_lines_as_it_takes(width: int) -> None:
+    state = folded(failed_run())
+    reason = "tape.yaml has no answer to ask, turn 1; nearest is exchange 12 (ask, turn 2), which differs at " + (
+        "messages[1].content, character 173: recorded 'the old words', asked 'the new words'. Record it again"
+    )
+    wire = {"status": "failed", "error": error(reason, step="ask", code="AI_UNAVAILABLE"), "duration_ms": 1}
+    lines = [line.plain for line in final_summary(state, wire, look=Look(), width=width)]
+    assert max(len(line) for line in lines if not line.startswith("  vrooli")) <= width
+    assert reason in " ".join(line.strip() for line in lines)
+
+
 def test_the_summary_of_a_success_shows_outputs_in_short() -> None:
     wire = {
         "status": "completed",

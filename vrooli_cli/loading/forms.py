@@ -562,7 +562,12 @@ STEP = Form(
             Word(("none", "idempotent", "once")),
             "How often the action may happen: none leaves no trace, once must not be repeated. Default: the tool's.",
         ),
-        "cache": Key(CACHE, "Reuse the result in other runs."),
+        "cache": Key(
+            Either(
+                ((Flag(), lambda wanted: {} if wanted else None), (CACHE, same)), "true, or a map with `ttl` and `key`"
+            ),
+            "Reuse the result in other runs.",
+        ),
         "approval_required": Key(Flag(), "Ask a person before the step starts.", default=False),
         "set": Key(
             MapOf(VALUE, "a map of names and values", WORD_PATTERN, "a variable's name"),

@@ -6,6 +6,7 @@ costs. :meth:`Line.rich` makes one where rich draws.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ Part = tuple[str, str]
 """(text, style); the style is a name that rich knows, such as ``bold`` or ``red``, or empty."""
 
 _ASCII = str.maketrans({"…": "~", "·": "-", "×": "x", "→": ">", "↑": "^", "↓": "v", "─": "-", "│": "|", "–": "-"})
+
+
+_WORDS = re.compile(r"\s*\S+\s*?|\s+")
 
 
 class Line:
@@ -66,6 +70,17 @@ class Line:
                 return kept.add(fit(text + " " * (room + 1), room), style)
             kept.add(text, style)
         return kept
+
+    def wrap(self, width: int, indent: int, most: int) -> list[Line]:
+        """The line broken between words into at most ``most`` lines of ``width`` cells, the later ones indented."""
+        lines = [Line()]
+        for text, style in self.parts:
+            for word in _WORDS.findall(text):
+                if lines[-1].width + cells(word.rstrip()) > width and lines[-1].plain.strip() and len(lines) < most:
+                    lines.append(Line(" " * indent))
+                    word = word.lstrip()
+                lines[-1].add(word, style)
+        return [one.cut(width) for one in lines]
 
     def ascii(self, width: int) -> Line:
         """The same line without Unicode: our own signs by their ASCII kin, other letters escaped."""

@@ -33,7 +33,7 @@ from vrooli_cli.view.board import (
     Board,
 )
 from vrooli_cli.view.crew import Crew
-from vrooli_cli.view.text import block, line, place
+from vrooli_cli.view.text import REASON_LIMIT, block, line, place
 from vrooli_cli.view.told import WORDS_OF, Heard, reason_of
 
 FAILURES_KEPT = 50
@@ -90,7 +90,7 @@ class Failure:
         self.address = address
         self.unit = unit
         self.name = place(address, 120)
-        self.code, self.message = reason_of(error)
+        self.code, self.message = reason_of(error, REASON_LIMIT)
         self.attempts = attempts
         self.ms = ms
         self.continued = continued
@@ -427,7 +427,7 @@ class ViewState:
             return
         self._over(fact.type.rpartition("/")[2], at)
         if isinstance(fact, e.RoutineFailed):
-            self.error = reason_of(fact.error)
+            self.error = reason_of(fact.error, REASON_LIMIT)
 
     def _routine_resumed(self, fact: e.RoutineResumed, at: datetime) -> None:
         if self.crew is None:
@@ -605,7 +605,7 @@ class ViewState:
     def _swarm_over(self, fact: e.SwarmCompleted | e.SwarmFailed | e.SwarmCancelled, at: datetime) -> None:
         self._over(fact.type.rpartition("_")[2], at)
         if isinstance(fact, e.SwarmFailed):
-            self.error = reason_of(fact.error)
+            self.error = reason_of(fact.error, REASON_LIMIT)
 
     def _swarm_suspended(self, fact: e.SwarmSuspended, at: datetime) -> None:
         self._over("suspended", at)

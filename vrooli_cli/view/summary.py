@@ -11,11 +11,12 @@ from vrooli_cli.view.board import COMPLETED, FAILED, SKIPPED, SUSPENDED
 from vrooli_cli.view.frame import COLOURS, Look
 from vrooli_cli.view.line import Line
 from vrooli_cli.view.state import Failure, ViewState, stderr_tail
-from vrooli_cli.view.text import cells, count, duration, line, plural
+from vrooli_cli.view.text import REASON_LIMIT, cells, count, duration, line, plural
 from vrooli_cli.view.told import ALERT, reason_of
 
 FAILURES_SHOWN = 5
 OUTPUTS_SHOWN = 8
+REASON_ROWS = 8
 _STATES = {"completed": COMPLETED, "failed": FAILED, "suspended": SUSPENDED}
 
 
@@ -35,35 +36,36 @@ def final_summary(
         result: The ExecutionResult on the wire; without one, what the events said.
         hint: The command that goes on; None names ``vrooli resume`` or ``vrooli approve``, ``""`` names nothing.
         look: What the terminal can show.
-        width: Its columns; lines are cut there, but never below 60.
+        width: Its columns; reasons are broken there and other lines cut, but never below 60.
         now: For the time of a run that has not ended.
     """
     look = look or Look()
     status = str((result or {}).get("status") or state.status)
-    lines = _failures(state, result, look) if status != "completed" else _continued(state, look)
+    width = max(width, 60)
+    lines = _failures(state, result, look, width) if status != "completed" else _continued(state, look)
     lines += _questions(state, look) if status == "suspended" else []
     lines += _outputs(result, look)
-    lines.append(_verdict(state, result, status, look, max(width, 60), now))
+    lines.append(_verdict(state, result, status, look, width, now))
     lines += [Line(("  ", ""), (command, "bold")) for command in _commands(state, status, hint)]
     cut = [_cut(text, width) for text in lines]
     return cut if look.unicode else [text.ascii(4_000) for text in cut]
 
 
 def _cut(text: Line, width: int) -> Line:
-    """A command is shown whole; all else is cut to the terminal's width, but never below 60."""
-    return text if text.plain.startswith("  vrooli") else text.cut(max(width, 60))
+    """A command is shown whole; all else is cut."""
+    return text if text.plain.startswith("  vrooli") else text.cut(width)
 
 
-def _failures(state: ViewState, result: Mapping[str, Any] | None, look: Look) -> list[Line]:
+def _failures(state: ViewState, result: Mapping[str, Any] | None, look: Look, width: int) -> list[Line]:
     causes = [failure for failure in state.failed.values() if not failure.continued and not _passed_on(state, failure)]
     lines: list[Line] = []
     for failure in causes[:FAILURES_SHOWN]:
-        lines += _failure(failure.name, failure.code, failure.message, failure.tail, look)
+        lines += _failure(failure.name, failure.code, failure.message, failure.tail, look, width)
     error = (result or {}).get("error")
-    code, message = reason_of(error) if error else state.error
+    code, message = reason_of(error, REASON_LIMIT) if error else state.error
     if (code or message) and not any(failure.code == code and failure.message == message for failure in causes):
         step = line(error.get("step") or "", 120) if isinstance(error, Mapping) else ""
-        lines += _failure(step or state.name or "run", code, message, stderr_tail(error), look)
+        lines += _failure(step or state.name or "run", code, message, stderr_tail(error), look, width)
     more = len(causes) - FAILURES_SHOWN + max(0, state.failures - len(state.failed))
     if more > 0 and causes:
         lines.append(Line((f"  … {plural(more, 'more failure')}", "dim")))
@@ -75,11 +77,11 @@ def _passed_on(state: ViewState, failure: Failure) -> bool:
     return bool(failure.cause) and failure.cause in state.failed
 
 
-def _failure(name: str, code: str, message: str, tail: tuple[str, ...], look: Look) -> list[Line]:
+def _failure(name: str, code: str, message: str, tail: tuple[str, ...], look: Look, width: int) -> list[Line]:
     head = Line((f"{look.sign(FAILED)} ", "red"), (name, "bold"))
     head.add(f"  {code}", "red") if code else None
     head.add(f"  {message}")
-    return [head, *(Line(("  │ ", "dim"), (part, "dim")) for part in tail)]
+    return [*head.wrap(width, 2, REASON_ROWS), *(Line(("  │ ", "dim"), (part, "dim")) for part in tail)]
 
 
 def _continued(state: ViewState, look: Look) -> list[Line]:

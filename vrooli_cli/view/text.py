@@ -14,6 +14,8 @@ from urllib.parse import unquote
 
 LINE_LIMIT = 240
 """Characters of one line of outside text that are kept at the most."""
+REASON_LIMIT = 800
+"""The same of a reason that is shown whole, over several lines, when a run is over."""
 
 _ODD = re.compile(r"[^ -~]")
 _ODD_IN_BLOCK = re.compile(r"[^ -~\n]")

@@ -13,7 +13,7 @@ from typing import Any
 from vrooli_cli.model import events as e
 from vrooli_cli.model.values import lean
 from vrooli_cli.view.board import CANCELLED, COMPLETED, FAILED, READY, RETRYING, RUNNING, SKIPPED, SUSPENDED
-from vrooli_cli.view.text import line, place
+from vrooli_cli.view.text import LINE_LIMIT, line, place
 
 ALERT = 9
 """A mark beside the states of a step: something to look at that is nobody's state."""
@@ -65,11 +65,11 @@ def _sentence(detail: object) -> str:
     return " ".join(_failure(part) if isinstance(part, Mapping) else line(part) for part in parts if part)
 
 
-def reason_of(error: object) -> tuple[str, str]:
-    """(code, message) of an error on the wire, harmless."""
+def reason_of(error: object, limit: int = LINE_LIMIT) -> tuple[str, str]:
+    """(code, message) of an error on the wire, harmless; ``limit`` is the characters of the message."""
     if not isinstance(error, Mapping):
-        return "", line(error) if error else ""
-    return line(error.get("code") or "", 60), line(error.get("message") or "")
+        return "", line(error, limit) if error else ""
+    return line(error.get("code") or "", 60), line(error.get("message") or "", limit)
 
 
 def _failure(error: object) -> str:
