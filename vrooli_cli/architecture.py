@@ -197,6 +197,12 @@ class ExecutionArchitecture:
         """What is wrong with tool files; it takes nothing from the tools of other files."""
         return [replace(problem, warning=True) for problem in self._custom.problems]
 
+    @cached_property
+    def project_secrets(self) -> dict[str, str]:
+        """The secrets of ``vrooli.yaml`` that the environment has: for a caller of :attr:`tier3` that has no file."""
+        declared = self.project.base.secrets
+        return {name: self._environ[variable] for name, variable in declared.items() if self._environ.get(variable)}
+
     def offer(self, names: Iterable[str]) -> None:
         """Make tools of the project's MCP servers known by name, for a caller of :attr:`tier3` that has no file."""
         self._servers.add(self.project.base.mcp_servers)
@@ -497,7 +503,9 @@ class ExecutionArchitecture:
         problems = [
             problem for one in definitions for problem in self._servers.add(one.extras.get("mcp_servers") or {})
         ]
-        for tool in self._servers.tools(name for one in definitions for name in tools_named(one)):
+        names = [name for one in definitions for name in tools_named(one)]
+        problems += self._servers.unpinned(names)
+        for tool in self._servers.tools(names):
             if self.tools.get_tool(tool.name) is None:
                 self.tools.register_tool(tool)
         return problems
@@ -786,7 +794,8 @@ class ExecutionArchitecture:
             id=context.execution_id, name="step", kind="step", status="running", started_ns=self.clock.now_ns()
         )
         metadata = EventMetadata(context.correlation_id, context.user_id, context.swarm_id)
-        channel = self.event_bus.open(record, metadata)
+        masker = Masker(self.project_secrets) if self.project_secrets else None
+        channel = self.event_bus.open(record, metadata, masker=masker)
         work = _WorkFolder(context.execution_id)
         self._steps[context.execution_id] = (channel, work)
         return Scope(
@@ -807,6 +816,8 @@ class ExecutionArchitecture:
             synced=channel.synced,
             user_id=context.user_id,
             correlation_id=context.correlation_id,
+            secrets=self.project_secrets,
+            masker=masker,
         )
 
     async def _close_step(self, scope: Scope, result: ExecutionResult) -> None:

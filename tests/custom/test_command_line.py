@@ -100,3 +100,32 @@ def test_a_call_knows_the_whole_schema_of_a_tool_that_takes_a_model(project: Pat
     assert (done.returncode, json.loads(done.stdout)) == (0, {"x": 1, "y": 1}), done.stderr
     wrong = vrooli("tools", "call", "move", "-p", 'point={"y": 1}', folder=project)
     assert (wrong.returncode, wrong.stderr) == (2, "vrooli: parameter 'point': 'x' is missing\n")
+
+
+def test_show_and_call_know_what_only_an_import_shows(project: Path) -> None:
+    (project / "tools" / "broken.py").unlink()
+    (project / "tools" / "move.py").write_text(
+        "import enum\nfrom pydantic import BaseModel\nfrom vrooli_cli import tool\n\n"
+        "class Point(BaseModel):\n    x: int\n\n"
+        "class Way(enum.IntEnum):\n    UP = 1\n\n"
+        "@tool(effects='none')\ndef move(point: Point | None = None, way: Way = Way.UP) -> str:\n"
+        "    return f'{point!r} {way.name}'\n"
+    )
+    shown = vrooli("tools", "show", "move", folder=project).stdout
+    assert "point  object|null  default null" in shown
+    assert "way    integer      default 1" in shown
+    done = vrooli("tools", "call", "move", "-p", 'point={"x": 1}', folder=project)
+    assert (done.returncode, done.stdout) == (0, "Point(x=1) UP\n"), done.stderr
+
+
+def test_a_call_has_the_secrets_of_the_project_and_masks_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "tools" / "broken.py").unlink()
+    (project / "vrooli.yaml").write_text("secrets: {token: {env: MY_TOKEN}, other: {env: NOT_SET}}\n")
+    (project / "tools" / "who.py").write_text(
+        "from vrooli_cli import ToolContext, tool\n\n@tool(effects='none', secrets='token')\n"
+        "def who(context: ToolContext) -> str:\n"
+        "    token = context.secret('token')\n    return f'{len(token)} {token}'\n"
+    )
+    monkeypatch.setenv("MY_TOKEN", "abc-1234")
+    done = vrooli("tools", "call", "who", folder=project)
+    assert (done.returncode, done.stdout) == (0, "8 ***\n"), done.stderr

@@ -168,6 +168,13 @@ def test_a_clash_of_names_shows_both_places(tmp_path: Path) -> None:
     write(tmp_path, "b.py", "@tool\ndef echo(): ...\n")
     with pytest.raises(DefinitionError, match=r"'echo' is defined twice: box and .*b\.py:6"):
         ExecutionArchitecture(project=Project(root=tmp_path.parent), settings=Settings(tools=(str(tmp_path),)))
+    write(tmp_path, "c.py", "@tool\ndef same(): ...\n")
+    with pytest.raises(DefinitionError) as every:
+        ExecutionArchitecture(Settings(tools=(str(tmp_path),)))
+    assert [problem.message.split(" is ")[0] for problem in every.value.problems] == [
+        "the tool 'echo'",
+        "the tool 'same'",
+    ]
 
 
 async def test_hints_make_the_arguments_and_the_answer_plain(tmp_path: Path) -> None:
@@ -202,6 +209,41 @@ def t(items: list[Item], start: date, days: int = 1) -> Answer:
     assert wrong.error is not None
     assert wrong.error.code == "PARAMETER_INVALID"
     assert "items" in wrong.error.message
+
+
+async def test_a_typed_dict_of_the_standard_library_is_a_hint_on_every_python(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "t.py",
+        """
+from typing import Annotated, NotRequired, Required, TypedDict
+from pydantic import Field
+
+class Leaf(TypedDict):
+    name: str
+    size: NotRequired[int]
+
+class Node(Leaf, total=False):
+    \"\"\"Holds others.\"\"\"
+    top: Required[bool]
+    leaves: list[Leaf]
+    inner: "Node"
+
+@tool(effects="none")
+def t(nodes: "dict[str, Annotated[Node, Field(description='One')]] | None", n: Optional[Leaf] = None) -> list[Leaf]:
+    return [leaf for node in (nodes or {}).values() for leaf in node["leaves"]]
+""",
+        head=HEAD.replace("from __future__ import annotations\n", ""),
+    )
+    tool = only(load_tools([tmp_path], importing=True, installed=False))
+    node = tool.schema["$defs"]["Node"]
+    assert (node["description"], node["required"]) == ("Holds others.", ["name", "top"])
+    assert node["additionalProperties"] is False or "additionalProperties" not in node
+    result = await call(tmp_path, "t", nodes={"a": {"name": "a", "top": True, "leaves": [{"name": "x", "size": 1}]}})
+    assert result.result == [{"name": "x", "size": 1}]
+    wrong = await call(tmp_path, "t", nodes={"a": {"name": "a", "leaves": []}})
+    assert wrong.error is not None
+    assert "top" in wrong.error.message
 
 
 async def test_an_answer_that_its_hint_does_not_allow_is_refused(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_a_short_secret_in_a_file_is_a_warning() -> None:
 
 
 def test_a_code_that_is_almost_one_of_ours_is_a_warning() -> None:
-    text = "steps: [{id: a, tool: echo, retry: {on: [TOOL_FAILD, MY_OWN_CODE, STEP_TIMEOUT]}}]"
+    text = "steps: [{id: a, tool: echo, retry: {on: [TOOL_FAILD, MY_OWN_CODE, NOT_FOUND, STEP_TIMEOUT]}}]"
     assert step("tool: echo, retry: {on: [TOOL_FAILD, MY_OWN_CODE]}").retry is not None
     assert told(text) == [
         "r.yaml:1:42: no error of vrooli has the code TOOL_FAILD (did you mean 'TOOL_FAILED'?)",

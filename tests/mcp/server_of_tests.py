@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -62,6 +65,7 @@ def make(description: str = "Adds two numbers.") -> MCPServer:
         os._exit(7)
 
     server.add_tool(slow, structured_output=False)
+    server.add_tool(stubborn, structured_output=False)
     return server
 
 
@@ -74,6 +78,14 @@ async def slow(mark: str, ctx: Context) -> str:
         write(mark, "cancelled")
         raise
     return "done"
+
+
+async def stubborn(mark: str) -> None:
+    """Hears no signal, looks at no stdin, and has started a program that left its family."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    away = subprocess.Popen(["sleep", "60"], start_new_session=True)  # noqa: ASYNC220
+    write(mark, f"{os.getpid()} {away.pid}")
+    time.sleep(60)  # noqa: ASYNC251
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -190,6 +191,18 @@ async def test_a_locked_tool_that_changed_is_refused_and_its_schema_is_known_bef
         await run(tmp_path, steps, a=stdio())
 
 
+async def test_a_server_that_the_lock_file_does_not_have_runs_unpinned_with_a_warning(
+    http: str, tmp_path: Path
+) -> None:
+    (tmp_path / LOCK_FILE).write_text(lock_text({}))
+    steps = [{"id": "s", "tool": "a.add", "parameters": {"a": 1}}]
+    assert (await run(tmp_path, steps, a={"url": http}, unused=stdio("early"))).result == {"s": {"result": 2}}
+    async with ExecutionArchitecture(project=Project(root=tmp_path)) as architecture:
+        told = [str(one) for one in architecture.check(load_bundle(tmp_path / "r.yaml")) if one.warning]
+    assert len(told) == 1
+    assert "vrooli.lock does not have the MCP server 'a': its tools run unpinned" in told[0]
+
+
 async def test_two_definitions_of_one_name_are_told(tmp_path: Path) -> None:
     child = {"mcp_servers": {"a": {"command": "other"}}, "steps": [{"id": "x", "tool": "a.say", "parameters": {}}]}
     (tmp_path / "child.yaml").write_text(plain_yaml(child))
@@ -231,23 +244,22 @@ def test_killing_the_command_leaves_no_server(tmp_path: Path) -> None:
     assert json.loads(json.dumps(mark.read_text())) == "cancelled"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent was killed")
-def test_a_server_that_waits_for_nothing_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
-    program = (
-        "import asyncio\n"
-        "from vrooli_cli.tier3.mcp.transport import _start\n"
-        "async def main():\n"
-        "    print((await _start(['sleep', '60'], {'PATH': '/usr/bin:/bin'}, '.')).pid, flush=True)\n"
-        "    await asyncio.sleep(60)\n"
-        "asyncio.run(main())"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=tmp_path) as process:
-        assert process.stdout is not None
-        server = psutil.Process(int(process.stdout.readline()))
-        for _ in range(200):
-            if server.name() == "sleep":
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_server_that_hears_nothing_ends_with_the_command(number: signal.Signals, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    steps = [{"id": "s", "tool": "a.stubborn", "parameters": {"mark": str(mark)}}]
+    (tmp_path / "r.yaml").write_text(plain_yaml({"mcp_servers": {"a": stdio()}, "steps": steps}))
+    vrooli = str(Path(sys.executable).with_name("vrooli"))
+    command = [vrooli, "run", "r.yaml", "--no-store", "--grace", "200ms"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            if mark.exists() and mark.read_text():
                 break
-            time.sleep(0.02)
-        process.kill()
-    gone, alive = psutil.wait_procs([server], timeout=5)
-    assert (gone, alive) == ([server], [])
+            time.sleep(0.05)
+        server, away = map(psutil.Process, map(int, mark.read_text().split()))
+        process.send_signal(number)
+    # who left the server's family is only found by a command that still lives
+    _, alive = psutil.wait_procs([server, away] if number == signal.SIGINT else [server], timeout=10)
+    assert alive == []
+    if number == signal.SIGKILL:
+        away.kill()

@@ -142,15 +142,22 @@ def registry(folders: Iterable[str] = ()) -> ToolRegistry:
     return custom_registry(folders)[0]
 
 
-def custom_registry(folders: Iterable[str] = ()) -> tuple[ToolRegistry, tuple[Problem, ...]]:
-    """:func:`registry`, and what is wrong with tool files."""
+def custom_registry(
+    folders: Iterable[str] = (), *, importing: bool = False
+) -> tuple[ToolRegistry, tuple[Problem, ...]]:
+    """:func:`registry`, and what is wrong with tool files.
+
+    Args:
+        folders: Of ``--tools``.
+        importing: True imports Python files, so that types which only the import shows are in the schemas.
+    """
     from vrooli_cli.loading.project import load_project
     from vrooli_cli.tier3.box import default_tools
     from vrooli_cli.tier3.custom import load_tools
     from vrooli_cli.tier3.registry import ToolRegistry
 
     own = load_project().tools
-    custom = load_tools([*([own] if own else []), *map(Path, folders)], importing=False)
+    custom = load_tools([*([own] if own else []), *map(Path, folders)], importing=importing)
     return ToolRegistry([*default_tools(), *custom.tools]), custom.problems
 
 

@@ -77,7 +77,7 @@ def _tell_unpinned(call: Invocation) -> None:
         Console(call).say(f"not listed: the tools of {told}; `vrooli tools lock` asks for them and pins them")
 
 
-def _known(call: Invocation, folders: list[str] | None) -> ToolRegistry:
+def _known(call: Invocation, folders: list[str] | None, *, importing: bool = False) -> ToolRegistry:
     """The tools there are; tool files that are broken are told and take nothing else with them."""
     from dataclasses import replace
 
@@ -86,7 +86,7 @@ def _known(call: Invocation, folders: list[str] | None) -> ToolRegistry:
     from vrooli_cli.loading.project import load_project
     from vrooli_cli.tier3.mcp import Servers, read_lock
 
-    known, problems = custom_registry(settings_of(call, tools=tuple(folders or ())).tools)
+    known, problems = custom_registry(settings_of(call, tools=tuple(folders or ())).tools, importing=importing)
     Console(call).problems(replace(problem, warning=True) for problem in problems)
     lock = read_lock(load_project().root)
     pinned = Servers({server: {} for server in lock}, lock=lock).tools(()) if lock else ()
@@ -126,7 +126,10 @@ def show(
     json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Show a tool's description, parameters, effects and origin."""
+    """Show a tool's description, parameters, effects and origin.
+
+    Its file is imported, so that every type is known.
+    """
     from vrooli_cli.cli.output import Stdout
 
     call: Invocation = ctx.obj
@@ -141,7 +144,7 @@ def show(
 
 
 def _tool(call: Invocation, name: str, folders: list[str] | None) -> Tool:
-    known = _known(call, folders)
+    known = _known(call, folders, importing=True)
     return _of_server(call, name) or _found(known, name)
 
 
@@ -279,14 +282,8 @@ def _parameters(tool: Tool, texts: list[str]) -> dict[str, Any]:
 
 def _alone(schema: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of one parameter so that it can stand without the tool's: with the definitions that it refers to."""
-    if not isinstance(schema, dict):
-        return {}
     shared = {name: whole[name] for name in ("$defs", "definitions") if name in whole}
-    section, _, name = str(schema.get("$ref", "")).removeprefix("#/").partition("/")
-    named = shared.get(section, {}).get(name)
-    if isinstance(named, dict):
-        schema = {**named, **{key: value for key, value in schema.items() if key != "$ref"}}
-    return {**shared, **schema}
+    return {**shared, **schema} if isinstance(schema, dict) else {}
 
 
 async def _called(
@@ -299,6 +296,7 @@ async def _called(
     from vrooli_cli.cli.console import Console
     from vrooli_cli.cli.session import approver_of
     from vrooli_cli.cli.signals import Signals
+    from vrooli_cli.language.masking import Masker
     from vrooli_cli.loading.project import load_project
     from vrooli_cli.model.run import ExecutionOptions, ResourceAllocation, StepExecutionInput, TierExecutionRequest
 
@@ -311,6 +309,8 @@ async def _called(
     )
     async with architecture:
         Console(call).problems(architecture.tool_warnings)
+        if architecture.project_secrets:
+            call.masker = Masker(architecture.project_secrets)
         parameters = _parameters(remote or _found(architecture.tools, name), texts)
         architecture.offer([name])
         context = architecture.context()

@@ -406,12 +406,27 @@ def _full(schema: Any, value: Any) -> Iterator[Violation]:
     from referencing.exceptions import Unresolvable
 
     try:
-        for error in _validator_class()(schema, registry=Registry()).iter_errors(value):
-            yield Violation(tuple(error.absolute_path), _sentence(error))
+        for found in _validator_class()(schema, registry=Registry()).iter_errors(value):
+            for error in _reasons(found):
+                yield Violation(tuple(error.absolute_path), _sentence(error))
     except Unresolvable as error:
         yield Violation((), f"cannot be checked: the schema refers to {_short(str(error.ref))}, which is not in it")
     except re.error as error:
         yield Violation((), f"cannot be checked: a pattern of the schema is not one: {error}")
+
+
+def _reasons(error: Any) -> Iterator[Any]:
+    """What is wrong within the one form of a choice whose type the value has; else that it has none of them."""
+    forms: dict[Any, list[Any]] = {}
+    if error.validator in ("anyOf", "oneOf"):
+        for one in error.context:
+            forms.setdefault(next(iter(one.schema_path), None), []).append(one)
+    meant = [found for found in forms.values() if not any(one.validator == "type" and not one.path for one in found)]
+    if len(meant) != 1:
+        yield error
+        return
+    for one in meant[0]:
+        yield from _reasons(one)
 
 
 def _sentence(error: Any) -> str:
@@ -536,7 +551,7 @@ def coerce_text(text: str, schema: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: The text is none of the types; one line that says what was expected.
     """
-    names = _types(schema)
+    names = types_of(schema, schema)
     if not names:
         return _from_enum(text, schema.get("enum"))
     for name in names:
@@ -547,12 +562,21 @@ def coerce_text(text: str, schema: Mapping[str, Any]) -> Any:
     raise ValueError(f"{_short(text)} is not {' or '.join(_EXPECTED[name] for name in names)}")
 
 
-def _types(schema: Mapping[str, Any]) -> list[str]:
+def types_of(schema: Mapping[str, Any], whole: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """The types that a schema allows; what it refers to stands in the ``$defs`` of the whole one."""
+    schema = _definition(schema, whole) or schema
     wanted = schema.get("type")
     if wanted is None:
         choices = [choice for choice in schema.get("anyOf", ()) if isinstance(choice, Mapping)]
-        return [name for choice in choices for name in _types(choice)]
+        deeper = depth < _DEEPEST  # a definition may refer to itself
+        return [name for choice in choices if deeper for name in types_of(choice, whole, depth + 1)]
     return [name for name in ([wanted] if isinstance(wanted, str) else wanted) if name in _READERS]
+
+
+def _definition(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    section, _, name = str(schema.get("$ref", "")).removeprefix("#/").partition("/")
+    found = whole.get(section, {}).get(name) if section in ("$defs", "definitions") else None
+    return found if isinstance(found, Mapping) else None
 
 
 def _from_enum(text: str, choices: Any) -> Any:
@@ -601,6 +625,8 @@ def _read_json(kind: type) -> Callable[[str], Any]:
 
     return read
 
+
+_DEEPEST = 8  # choices within choices
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "string": lambda text: text,

@@ -647,9 +647,10 @@ class StepReader:
         )
 
     def _check_codes(self, codes: tuple[str, ...], at: Pointer) -> None:
-        """A code may be a tool's own, but one that is almost one of ours is a slip."""
+        """A code may be a tool's own (``NOT_FOUND``), but one that is ours save for a letter or two is a slip."""
         for n, code in enumerate(codes):
-            hint = "" if code in ERROR_CODES else self._findings.suggest(code, ERROR_CODES)
+            alike = () if code in ERROR_CODES else [one for one in ERROR_CODES if abs(len(one) - len(code)) <= 2]
+            hint = self._findings.suggest(code, alike)
             if hint:
                 self._findings.warn((*at, "retry", "on", n), f"no error of vrooli has the code {code}", hint)
 

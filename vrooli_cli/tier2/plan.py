@@ -291,6 +291,8 @@ class DependencyResolver:
         if "." in name and not self._strict:  # a tool of an MCP server is known once the server has started
             return
         hint = did_you_mean(name, [tool.name for tool in self._tools])
+        if any(tool.origin == f"mcp:{name.partition('.')[0]}" for tool in self._tools):
+            hint = f"{hint or 'see `vrooli tools list`.'} If it is new, `vrooli tools lock` pins it"
         message = f"there is no tool {name if len(name) <= 80 else name[:79] + '…'!r}"
         self.problems.append(
             Problem(pointer, message, hint or "`vrooli tools list` shows them", "TOOL_NOT_FOUND", file=file)

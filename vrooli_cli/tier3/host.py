@@ -99,9 +99,8 @@ class LocalHost:
 
     async def end_run(self, root_id: str, grace: float = 5.0) -> None:
         """The root run is over: close what its calls shared and end every process that they left behind."""
-        for made in self._shared.pop(root_id, {}).values():
-            if made.done() and not made.cancelled():
-                await made.result().aclose()
+        made = [one.result() for one in self._shared.pop(root_id, {}).values() if one.done() and not one.cancelled()]
+        await asyncio.gather(*(one.aclose() for one in made))
         await self.processes.end_run(root_id, grace)
 
     async def aclose(self, grace: float = 5.0) -> None:

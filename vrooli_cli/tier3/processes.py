@@ -33,6 +33,7 @@ from weakref import WeakSet
 from vrooli_cli.errors import ToolError, VrooliError
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier3 import proctable
+from vrooli_cli.tier3.guard import Guard
 from vrooli_cli.tier3.memory import MIB, MemoryMeter, exceeded
 from vrooli_cli.tier3.proctable import Process
 
@@ -98,6 +99,7 @@ class Processes:
         self._timer: asyncio.TimerHandle | None = None
         self._spared: set[int] = set()
         self._owned: set[int] = set()
+        self._servers_guard = Guard(self.spare, politely=True)
         self._since: float | None = None  # when our first command began, in the table's unit
 
     def __len__(self) -> int:
@@ -105,13 +107,25 @@ class Processes:
         return len(self._live)
 
     def spare(self, *pids: int) -> None:
-        """Children of this process with a session of their own that are not ours to end (MCP servers)."""
+        """Children of this process with a session of their own that are not ours to end."""
         self._spared.update(pids)
 
     def own(self, pid: int, lives: bool) -> None:
-        """:meth:`spare` a child while it lives; its group still hears :meth:`kill_all`."""
+        """A child that somebody else ends (an MCP server): :meth:`spare` it while it lives.
+
+        Its group hears :meth:`kill_all`, a guard ends it should this process be killed, and what leaves its group is a
+        stray one for :meth:`end_run`.
+        """
+        if lives:
+            if self._since is None:
+                proctable.become_subreaper()
+            self._note_first(pid)
         for pids in (self._spared, self._owned):
             pids.add(pid) if lives else pids.discard(pid)
+        if self._owned:
+            self._servers_guard.watch(self._owned)
+        else:
+            self._servers_guard.close()
 
     async def run(
         self,
@@ -196,12 +210,16 @@ class Processes:
             proctable.become_subreaper()
         child = _Child(command, share)
         self._live[child.pid] = child
-        if self._since is None:
-            found = proctable.look_up(child.pid)
-            self._since = found.start if found else 0.0
+        self._note_first(child.pid)
         if self._timer is None:
             self._timer = child.loop.call_later(_SAMPLE, self._look)
         return child
+
+    def _note_first(self, pid: int) -> None:
+        """The first child: orphans that are younger than it, and come to us, are ours."""
+        if self._since is None:
+            found = proctable.look_up(pid)
+            self._since = found.start if found else 0.0
 
     def _forget(self, child: _Child) -> None:
         child.close()
@@ -299,7 +317,7 @@ class Processes:
 
     def _everything(self) -> list[Process]:
         known = proctable.table()
-        roots = [*self._live, *(one.pid for one in self._adopted(known))]
+        roots = [*self._live, *self._owned, *(one.pid for one in self._adopted(known))]
         members = [one for one in known.values() if one.session in self._live or one.session in self._left]
         return [*members, *(known[pid] for pid in roots if pid in known), *proctable.descendants(known, roots).values()]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from vrooli_cli.errors import DefinitionError, Problem, ToolError, VrooliError, did_you_mean
 from vrooli_cli.gate import Action, Admission, ToolTraits, traits_of
-from vrooli_cli.language.schema import Schema, Violation, compile_schema
+from vrooli_cli.language.schema import Schema, Violation, compile_schema, types_of
 from vrooli_cli.language.shell import told
 from vrooli_cli.model.events import Event
 from vrooli_cli.model.run import EFFECTS_ORDER, Effects
@@ -222,7 +222,7 @@ class Tool:
         """The parameters as the seed lists them."""
         required = set(self.schema.get("required", ()))
         return [
-            ToolParameter(name, _type_word(schema), name in required, schema.get("description", ""))
+            ToolParameter(name, _type_word(schema, self.schema), name in required, schema.get("description", ""))
             for name, schema in self.schema.get("properties", {}).items()
         ]
 
@@ -292,9 +292,9 @@ def _text_form(value: Any) -> Any:
     return str(value)
 
 
-def _type_word(schema: Any) -> str:
-    word = schema.get("type", "any") if isinstance(schema, Mapping) else "any"
-    return "|".join(word) if isinstance(word, list) else str(word)
+def _type_word(schema: Any, whole: Mapping[str, Any]) -> str:
+    names = types_of(schema, whole) if isinstance(schema, Mapping) else []
+    return "|".join(dict.fromkeys(names)) or "any"
 
 
 class ToolRegistry:
@@ -303,16 +303,23 @@ class ToolRegistry:
     def __init__(self, tools: Iterable[Tool] = (), parent: ToolRegistry | None = None) -> None:
         self._tools: dict[str, Tool] = {}
         self._parent = parent
-        for tool in tools:
-            self.register_tool(tool)
+        clashes = [problem for tool in tools if (problem := self._take(tool)) is not None]
+        if clashes:
+            raise DefinitionError(clashes)
 
     def register_tool(self, tool: Tool) -> None:
         """Add a tool; DefinitionError when its name is taken."""
+        clash = self._take(tool)
+        if clash is not None:
+            raise DefinitionError([clash])
+
+    def _take(self, tool: Tool) -> Problem | None:
         other = self.get_tool(tool.name)
         if other is not None:
             message = f"the tool {tool.name!r} is defined twice: {other.origin} and {tool.origin}"
-            raise DefinitionError([Problem((), message, "rename one of them")])
+            return Problem((), message, "rename one of them")
         self._tools[tool.name] = tool
+        return None
 
     def overlay(self, tools: Iterable[Tool]) -> ToolRegistry:
         """These tools over the ones here: for a run, a child or an agent."""

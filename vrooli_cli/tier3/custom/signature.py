@@ -12,7 +12,20 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, get_args, get_type_hints
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from vrooli_cli.errors import ToolError
 from vrooli_cli.model.values import lean
@@ -152,7 +165,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
         Unfit: It takes what cannot be named, or a hint cannot be resolved.
     """
     try:
-        hints = get_type_hints(function, include_extras=True)
+        hints = {name: _welcome(one) for name, one in get_type_hints(function, include_extras=True).items()}
     except Exception as error:  # a hint is code of the author
         raise Unfit(f"its hints cannot be resolved: {_first_line(error)}") from None
     abouts = argument_texts(inspect.getdoc(function) or "")
@@ -167,6 +180,40 @@ def signature_of(function: Callable[..., Any]) -> Signature:
             about = abouts.get(parameter.name, "")
             arguments.append(Argument(parameter.name, hint, parameter.default, about))
     return Signature(tuple(arguments), context, hints.get("return", UNSET))
+
+
+def _welcome(hint: Any, inside: tuple[Any, ...] = ()) -> Any:
+    """A hint as pydantic takes it: before Python 3.12 it refuses a TypedDict of ``typing``.
+
+    Args:
+        hint: Any hint.
+        inside: The TypedDicts around it; one that names itself is any map there.
+    """
+    if is_typeddict(hint):
+        return dict[str, Any] if hint in inside else _extended(hint, (*inside, hint))
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is None or origin is Literal:
+        return hint
+    if origin is Annotated:
+        return Annotated[_welcome(parts[0], inside), *parts[1:]]
+    made = tuple(one if isinstance(one, list) else _welcome(one, inside) for one in parts)
+    if all(new is old for new, old in zip(made, parts, strict=True)):
+        return hint
+    return Union[made] if origin in (Union, UnionType) else origin[made]  # noqa: UP007 - made at run time
+
+
+def _extended(typed: Any, inside: tuple[Any, ...]) -> Any:
+    """The same TypedDict, made by ``typing_extensions`` (a dependency of pydantic)."""
+    import typing_extensions
+
+    fields = {}
+    for name, hint in get_type_hints(typed, include_extras=True).items():
+        bare = get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
+        needed = Required if name in typed.__required_keys__ else NotRequired
+        fields[name] = needed[_welcome(bare, inside)]
+    made: Any = typing_extensions.TypedDict(typed.__name__, fields)  # type: ignore[misc]
+    made.__doc__ = typed.__doc__
+    return made
 
 
 def summary(doc: str) -> str:

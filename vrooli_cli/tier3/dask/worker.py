@@ -13,10 +13,9 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -36,6 +35,7 @@ from vrooli_cli.model.run import ExecutionError
 from vrooli_cli.model.version import VROOLI
 from vrooli_cli.tier3.custom import load_tools
 from vrooli_cli.tier3.dask.wire import STATION, TOOLS, TRAVELLING, FarCall, Sealed, Toolbox, minor, unknown_outcome
+from vrooli_cli.tier3.guard import Guard
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.plain import plain_result
@@ -421,76 +421,36 @@ def _missing(tool: str, step: str, worker: str, problems: Iterable[Problem]) -> 
 
 
 class _GuardedHost(LocalHost):
-    """A host whose commands do not outlive the worker, however that ends."""
+    """A host whose commands do not outlive the worker, however that ends (kill -9, a nanny that has lost its vrooli).
+
+    What they did must not go on beside the second try on another worker.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.guard = _Guard()
-        self.processes = _GuardedProcesses(self.guard)
+        self.processes = _GuardedProcesses()
+        self.guard = self.processes.guard
 
 
 class _GuardedProcesses(Processes):
     """Tells the guard of every group of ours that there is."""
 
-    def __init__(self, guard: _Guard) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._guard = guard
-        guard.begun = self.spare
+        self.guard = Guard(self.spare, politely=False)
 
     def _start(self, command: Any, share: Any) -> Any:
         child = super()._start(command, share)
-        self._guard.watch((*self._live, *self._left))
+        self.guard.watch((*self._live, *self._left))
         return child
 
     def _forget(self, child: Any) -> None:
         super()._forget(child)
-        self._guard.watch((*self._live, *self._left))
+        self.guard.watch((*self._live, *self._left))
 
     async def end_run(self, run: str, grace: float = 5.0) -> None:
         await super().end_run(run, grace)
-        self._guard.watch((*self._live, *self._left))
-
-
-class _Guard:
-    """A small shell that kills the groups it was told of when the worker's end of its pipe closes.
-
-    A worker may die in ways that leave it no time (kill -9, out of memory, a nanny that has lost its vrooli); what it
-    ran must not go on beside the second try on another worker.
-
-    Attributes:
-        begun: Told of the guard's process.
-    """
-
-    _SCRIPT = 'while read -r line; do set -- $line; done; for one; do kill -KILL "-$one"; done 2>/dev/null'
-
-    def __init__(self) -> None:
-        self.begun: Callable[[int], None] = lambda pid: None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def watch(self, groups: tuple[int, ...]) -> None:
-        """From now on, exactly these."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                ["sh", "-c", self._SCRIPT],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                bufsize=0,
-            )
-            assert self._process.stdin is not None
-            os.set_blocking(self._process.stdin.fileno(), False)  # a guard that is stopped must not stop the worker
-            self.begun(self._process.pid)
-        assert self._process.stdin is not None
-        with suppress(OSError):
-            self._process.stdin.write(" ".join(map(str, groups)).encode() + b"\n")
-
-    def close(self) -> None:
-        """The worker ends: the guard does what it is there for, and ends, too."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(2)
+        self.guard.watch((*self._live, *self._left))
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -66,28 +66,44 @@ class Servers:
 
     def tools(self, names: Iterable[str]) -> Iterator[Tool]:
         """The tools that are known without starting anything: pinned ones, and those that files name."""
-        if self.lock is not None:
-            for server in self.definitions:
-                for name, entry in self.lock.get(server, {}).items():
-                    yield self._pinned(server, name, entry)
-            return
+        for server in self.definitions:
+            for name, entry in (self.pins(server) or {}).items():
+                yield self._pinned(server, name, entry)
         for name in names:
             server, dot, tool = name.partition(".")
-            if dot and tool and server in self.definitions and not any(letter in name for letter in "*?["):
+            if dot and tool and self.pins(server) is None and server in self.definitions and not _is_glob(name):
                 yield self._placeholder(server, name)
 
     def named(self, patterns: Iterable[str]) -> list[str]:
         """The servers that names or globs of tools mean."""
         heads = {pattern.partition(".")[0] for pattern in patterns}
-        if any(letter in head for head in heads for letter in "*?["):
+        if any(map(_is_glob, heads)):
             return list(self.definitions)
         return [name for name in self.definitions if name in heads]
 
+    def pins(self, server: str) -> Mapping[str, Any] | None:
+        """Tool → entry of ``vrooli.lock``; None for a server that it does not have, whose tools run unpinned."""
+        return None if self.lock is None else self.lock.get(server)
+
+    def unpinned(self, names: Iterable[str]) -> list[Problem]:
+        """A warning for each server that these names mean, and that a lock file which is there does not have."""
+        if self.lock is None:
+            return []
+        return [
+            Problem(
+                ("mcp_servers", server),
+                f"{LOCK_FILE} does not have the MCP server {server!r}: its tools run unpinned",
+                "`vrooli tools lock` pins the servers of vrooli.yaml and of routines/",
+                warning=True,
+            )
+            for server in self.named(names)
+            if server not in self.lock
+        ]
+
     def pinned(self, server: str) -> Mapping[str, str] | None:
         """Whole name → digest; None where nothing is pinned."""
-        if self.lock is None:
-            return None
-        return {f"{server}.{name}": entry["digest"] for name, entry in self.lock.get(server, {}).items()}
+        pins = self.pins(server)
+        return None if pins is None else {f"{server}.{name}": entry["digest"] for name, entry in pins.items()}
 
     async def server(self, name: str, context: ToolContext) -> McpServer:
         """The run's server of that name; made once a root run, closed with it."""
@@ -133,6 +149,10 @@ class Servers:
             return await tool.execute(params, context)
 
         return execute
+
+
+def _is_glob(name: str) -> bool:
+    return any(letter in name for letter in "*?[")
 
 
 def _found(name: str, tools: Mapping[str, Tool]) -> Tool:

@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import signal
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -24,12 +23,6 @@ _LONGEST_LINE: Final = 64 << 20
 _TAIL: Final = 20  # lines of stderr that are kept
 _POLITE: Final = 1.0  # seconds that a server has to end once its stdin is closed
 _LAST: Final = 2.0  # seconds from TERM to KILL
-_WITH_US: Final = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 15)
-if os.getppid() == int(sys.argv[1]):
-    os.execvp(sys.argv[2], sys.argv[2:])
-"""  # PR_SET_PDEATHSIG, SIGTERM: kept by exec
 
 
 @lean(frozen=False)
@@ -102,7 +95,7 @@ async def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> async
         raise _no_program(argv[0])
     try:
         return await asyncio.create_subprocess_exec(
-            *_ending_with_us(argv, cwd),
+            *argv,
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
@@ -122,17 +115,6 @@ async def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> async
 
 def _no_program(name: str) -> ToolError:
     return ToolError(f"there is no program {name!r}; install it, or check the name", retryable=False)
-
-
-def _ending_with_us(argv: Sequence[str], cwd: str) -> Sequence[str]:
-    """The command, so started that the kernel ends it when this process is killed and can end nothing any more.
-
-    A server that is in the middle of a call does not look whether its stdin has ended. Where a program is not found, or
-    there is no such thing as on Linux, the command stays as it is.
-    """
-    if sys.platform != "linux" or ("/" in argv[0] and not os.access(os.path.join(cwd, argv[0]), os.X_OK)):  # noqa: PTH118
-        return argv
-    return [sys.executable, "-I", "-S", "-c", _WITH_US, str(os.getpid()), *argv]
 
 
 async def _receive(process: asyncio.subprocess.Process, inward: Any, told: Told) -> None:
