@@ -156,6 +156,14 @@ async def test_replies_answer_prompts_in_order_and_an_unscripted_one_fails(tmp_p
     assert "output_schema" in await fails(tmp_path, PROMPT, stubs={"notes": {"theme": []}})
 
 
+async def test_replies_answer_prompts_also_where_the_rest_is_made_up(tmp_path: Path) -> None:
+    keep = "  - {id: keep, tool: shell, parameters: {command: [keep]}}\n"
+    routine = PROMPT.replace("steps:\n", f"steps:\n{keep}")
+    replies = [{"themes": ["fixes"]}]
+    await passes(tmp_path, routine, replies=replies, generate=True, expect={"steps": {"keep": "completed"}})
+    assert "no reply left" in await fails(tmp_path, routine, replies=[{"theme": []}], generate=True)
+
+
 async def test_a_model_that_calls_a_tool_is_answered_by_its_stub(tmp_path: Path) -> None:
     routine = "steps: [{id: ask, prompt: Look, tools: [shell]}]\noutputs: {said: '{{ steps.ask.result }}'}"
     call = {"tool_calls": [{"name": "shell", "arguments": {"command": ["ls"]}}]}
@@ -295,6 +303,13 @@ def test_test_files_are_found_below_folders_but_not_in_installed_things(tmp_path
 def vrooli(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command as a process."""
     return subprocess.run([VROOLI, *words], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_routine_stands_for_the_test_file_beside_it(tmp_path: Path) -> None:
+    for name in ("r.yaml", "r.test.yaml", "alone.yaml"):
+        (tmp_path / name).write_text("")
+    found = find_files([str(tmp_path / name) for name in ("r.yaml", "r.test.yaml", "alone.yaml")], tmp_path)
+    assert [path.name for path in found] == ["r.test.yaml", "alone.yaml"]
 
 
 def test_the_command_tells_a_line_a_case_and_exits_with_1(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class TestFile:
 
 
 def find_files(places: Iterable[str], start: Path) -> list[Path]:
-    """The test files that are meant: files as they are, folders with all below them, ``start`` when none is given.
+    """The test files that are meant: files, a routine's own one beside it, folders with all below; else ``start``.
 
     Raises:
         InputError: A place is not there, or holds no test.
@@ -109,12 +109,18 @@ def find_files(places: Iterable[str], start: Path) -> list[Path]:
                 raise InputError(f"there is no *.test.yaml below {place}")
             found.update(dict.fromkeys(below))
         elif place.is_file():
-            found[place] = None
+            found[_test_of(place)] = None
         else:
             raise InputError(f"there is no such file: {place}")
     if not found:
         found.update(dict.fromkeys(_below(start)))
     return list(found)
+
+
+def _test_of(file: Path) -> Path:
+    """The test file beside a routine; any other file as it is."""
+    beside = file.with_suffix(f".test{file.suffix}")
+    return beside if not file.stem.endswith(".test") and beside.is_file() else file
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -145,7 +145,10 @@ async def _observe(file: TestFile, case: Case, settings: Settings) -> Observed:
     async with architecture:
         _check_stubs(stubs, loaded, architecture.tools)
         runner = architecture.tier2.runner
-        architecture.tier2.runner = Stubbed(runner, stubs, recorder, generate=case.generate, live=case.live)
+        scripted = bool(case.replies) or case.cassette is not None
+        architecture.tier2.runner = Stubbed(
+            runner, stubs, recorder, generate=case.generate, scripted=scripted, live=case.live
+        )
         prompt = loaded if case.live else _without_waiting(loaded, stubs)
         values = resolve_inputs(loaded.definition.inputs, {}, case.inputs)
         prepared = architecture.prepare(prompt, values)

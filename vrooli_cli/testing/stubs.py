@@ -96,13 +96,32 @@ def _plain(value: Any) -> Any:
 
 
 class Stubbed:
-    """A :class:`~vrooli_cli.tier3.scope.StepRunner` around another one."""
+    """A :class:`~vrooli_cli.tier3.scope.StepRunner` around another one.
 
-    def __init__(self, inner: StepRunner, stubs: Stubs, recorder: Recorder, *, generate: bool, live: bool) -> None:
+    Args:
+        inner: Does the attempt.
+        stubs: What the case answers itself.
+        recorder: Is told of every call.
+        generate: What has no stub is made up.
+        scripted: The case has replies or a cassette: prompts ask for these, also where the rest is made up.
+        live: What has no stub is done.
+    """
+
+    def __init__(
+        self,
+        inner: StepRunner,
+        stubs: Stubs,
+        recorder: Recorder,
+        *,
+        generate: bool,
+        scripted: bool,
+        live: bool,
+    ) -> None:
         self._inner = inner
         self._stubs = stubs
         self._recorder = recorder
         self._generate = generate
+        self._scripted = scripted
         self._live = live
 
     async def attempt(self, call: StepCall, scope: Scope) -> Outcome:
@@ -119,7 +138,7 @@ class Stubbed:
         return await self._inner.attempt(call, scope.child(host=host, gate=gate))
 
     def _made_up(self, call: StepCall) -> Stub | None:
-        if not self._generate:
+        if not self._generate or self._scripted:
             return None
         if call.kind == "tool":
             return _generated({}, call) if call.output_schema is None else _generated(call.output_schema, call)
