@@ -283,10 +283,10 @@ def _parameter(tool: Any, parameter: Any) -> str:
 
 
 def _events() -> str:
-    from vrooli_cli.model.events import events_schema
+    from vrooli_cli.model.events_schema import events_schema
 
     rows = []
-    for one in events_schema()["oneOf"]:
+    for one in events_schema()["$defs"]["event"]["oneOf"]:
         names = ", ".join(f"`{name}`" for name in one["properties"]["payload"].get("properties", {}))
         rows.append((f"`{one['properties']['type']['const']}`", _literal(one.get("description", "")), names))
     about = (

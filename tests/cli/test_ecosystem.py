@@ -110,16 +110,55 @@ def test_ids_and_steps_of_runs_are_completed(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
-def test_bash_itself_completes(tmp_path: Path) -> None:
+BASH = """
+source <(_VROOLI_COMPLETE=source_bash vrooli)
+COMP_LINE=$1 COMP_POINT=${#1}
+_vrooli_completion vrooli
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+ZSH = """
+compdef() { :; }
+_files() { print files }
+_describe() { print -rl -- "${(@P)3}" $4 $5 }
+source <(_VROOLI_COMPLETE=source_zsh vrooli)
+words=("${(@s: :)1}") CURRENT=$#words
+_vrooli_completion
+"""
+
+
+@pytest.mark.parametrize(("shell", "program"), [("bash", BASH), ("zsh", ZSH)])
+def test_the_shell_itself_completes(shell: str, program: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
     (tmp_path / "routines").mkdir()
-    (tmp_path / "routines" / "alpha.yaml").write_text("steps: [{id: a, wait: 1s}]\n")
-    program = (
-        "source <(_VROOLI_COMPLETE=source_bash vrooli); COMP_WORDS=(vrooli run al) COMP_CWORD=2;"
-        '_vrooli_completion vrooli; echo "${COMPREPLY[@]}"'
+    (tmp_path / "vrooli.yaml").write_text("")
+    (tmp_path / "routines" / "alpha.yaml").write_text(
+        "inputs: {lang: {type: string, enum: [de, en], description: 'Say: which'}, sure: {type: boolean}}\n"
+        "steps: [{id: a, wait: 1ms}]\n"
     )
     path = f"{Path(VROOLI).parent}:{os.environ['PATH']}"
-    assert run("bash", "-c", program, folder=tmp_path, PATH=path).stdout.split() == ["alpha"]
+
+    def offered(line: str) -> list[str]:
+        return run(shell, "-c", program, shell, line, folder=tmp_path, PATH=path).stdout.split("\n")[:-1]
+
+    nothing, bare, told = {"bash": ([""], [], "lang="), "zsh": (["files"], ["-S"], "lang=:Say: which")}[shell]
+    assert offered("vrooli run al") == ["alpha"]
+    assert offered("vrooli run alpha -i la") == [told, *bare]
+    before = "" if shell == "bash" else "lang="  # readline replaces only what stands behind the =
+    assert offered("vrooli run alpha -i lang=") == [f"{before}de", f"{before}en"]
+    assert offered("vrooli run alpha -i sure=t") == ["true" if shell == "bash" else "sure=true"]
+    assert offered("vrooli run alpha --inputs no-such-f") == nothing
+
+
+def test_parameters_of_a_tool_and_runs_that_can_go_on_are_completed(tmp_path: Path) -> None:
+    assert completed(tmp_path, "vrooli", "tools", "call", "file_read", "-p", "pa") == ["path="]
+    assert "format=csv" in completed(tmp_path, "vrooli", "tools", "call", "file_read", "-p", "format=")
+    (tmp_path / "good.yaml").write_text("steps: [{id: a, wait: 1ms}]\n")
+    (tmp_path / "bad.yaml").write_text("steps: [{id: a, tool: fail}]\n")
+    for name in ("good", "bad"):
+        run(VROOLI, "run", f"{name}.yaml", "--view", "none", folder=tmp_path)
+    assert len(completed(tmp_path, "vrooli", "runs", "show", "")) == 3
+    assert len(completed(tmp_path, "vrooli", "resume", "")) == 1
 
 
 def test_doctor_tells_what_is_missing_and_shows_no_key(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,3 +136,16 @@ def test_what_the_schema_takes_of_one_key_the_loader_takes_too(key: str, value: 
             "itself",
         )
         assert all(any(word in problem.message for word in words) for problem in problems), problems
+
+
+def test_every_line_of_a_run_satisfies_the_schema_of_events(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("steps: [{id: a, tool: echo, parameters: {message: 1}}, {id: b, tool: fail}]\n")
+    vrooli = str(Path(sys.executable).with_name("vrooli"))
+    command = [vrooli, "run", "r.yaml", "--no-store", "-o", "ndjson", "-q"]
+    lines = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False).stdout
+    events = Draft202012Validator(json_schema("events"))
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert (found[0]["type"], found[-1]["type"]) == ("tier2/routine/started", "result")
+    assert [error.message for one in found for error in events.iter_errors(one)] == []
+    for wrong in ({**found[0], "payload": {}}, {**found[-1], "steps": None}, {**found[0], "type": "tier2/other"}):
+        assert not events.is_valid(wrong)

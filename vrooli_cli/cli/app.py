@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vrooli_cli.cli.complete import script as completion_script
 from vrooli_cli.cli.console import Console, Invocation, coloured
 from vrooli_cli.cli.help import read_plainly
 from vrooli_cli.cli.verbs import VERBS
@@ -171,9 +172,13 @@ def run_command_line(argv: Sequence[str]) -> int:
 
 
 def _called(call: Invocation) -> int:
-    if not call.argv and "_VROOLI_COMPLETE" not in call.environ:
+    completing = call.environ.get("_VROOLI_COMPLETE", "")
+    if not call.argv and not completing:
         sys.stderr.write(help_text(coloured(sys.stderr, call.environ)))
         return USAGE
+    if completing.startswith("source_") and (script := completion_script(completing.removeprefix("source_"))):
+        sys.stdout.write(script)
+        return 0
     command = typer.main.get_command(app)
     try:
         code = command.main(list(call.argv), prog_name="vrooli", standalone_mode=False, obj=call)

@@ -1,15 +1,16 @@
-"""What the shell completes: routines of the project, tools, files. Quick, and silent whatever goes wrong."""
+"""What the shell completes: routines of the project, tools, runs, files. Quick, and silent whatever goes wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from vrooli_cli.model.store import Store
+    from vrooli_cli.tier3.registry import ToolRegistry
 
 _SUFFIXES = (".yaml", ".yml")
 _TESTS = (".test.yaml", ".test.yml")
@@ -17,6 +18,12 @@ _NO_ROUTINE = (*_TESTS, "vrooli.yaml")
 OUTCOMES = ("done", "failed", "rerun")
 """What `--assume` may say of a step."""
 _MOST = 200
+
+
+def script(shell: str) -> str | None:
+    """What ``source_SHELL`` prints, where ours is better than typer's: a word with ``=`` in it, no blank behind it."""
+    path = Path(__file__).parents[1] / "templates" / f"completion.{shell}"
+    return path.read_text(encoding="utf-8") if shell in ("bash", "zsh") else None
 
 
 def routines(incomplete: str) -> list[str]:
@@ -38,11 +45,11 @@ def tests(incomplete: str) -> list[str]:
 
 
 def inputs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """``NAME=`` of every input of the routine that was named before."""
+    """``NAME=`` of every input of the routine that was named before; then the values, where they are few."""
     from vrooli_cli.errors import VrooliError
 
     file = _named(ctx, "file")
-    if "=" in incomplete or not file:
+    if not file:
         return []
     try:
         from vrooli_cli.loading.bundle import load_bundle
@@ -50,7 +57,30 @@ def inputs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         declared = load_bundle(file, raises=False).definition.inputs
     except (VrooliError, OSError, ImportError):
         return []
-    told = [(f"{name}=", str(one.schema.get("description", ""))) for name, one in declared.items()]
+    return _assigned({name: one.schema for name, one in declared.items()}, incomplete)
+
+
+def parameters(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The same for the parameters of the tool that was named before."""
+    from vrooli_cli.errors import VrooliError
+
+    try:
+        name = _named(ctx, "name")
+        found = next((tool for tool in _registry() if tool.name == name), None)
+    except (VrooliError, OSError, ImportError):
+        return []
+    return _assigned(found.schema.get("properties", {}) if found is not None else {}, incomplete)
+
+
+def _assigned(schemas: Mapping[str, Any], incomplete: str) -> list[tuple[str, str]]:
+    """``NAME=``, or ``NAME=VALUE`` once that much stands there."""
+    name, equals, _ = incomplete.partition("=")
+    if not equals:
+        told = [(f"{one}=", str(schema.get("description", ""))) for one, schema in schemas.items()]
+    else:
+        schema = schemas.get(name, {})
+        values = ("true", "false") if schema.get("type") == "boolean" else schema.get("enum", ())
+        told = [(f"{name}={value}", "") for value in values]
     return [one for one in told if one[0].startswith(incomplete)]
 
 
@@ -83,19 +113,33 @@ def tools(incomplete: str) -> list[str]:
     from vrooli_cli.errors import VrooliError
 
     try:
-        from vrooli_cli.cli.session import registry
-        from vrooli_cli.loading.project import load_project
-        from vrooli_cli.tier3.mcp import read_lock
-
-        lock = read_lock(load_project().root) or {}
-        pinned = [f"{server}.{tool}" for server, tools in lock.items() for tool in tools]
-        return sorted(name for name in [*(tool.name for tool in registry()), *pinned] if name.startswith(incomplete))
+        return sorted(tool.name for tool in _registry() if tool.name.startswith(incomplete))
     except (VrooliError, OSError, ImportError):
         return []
 
 
+def _registry() -> ToolRegistry:
+    """The tools that are known without starting or importing anything."""
+    from vrooli_cli.cli.session import registry
+    from vrooli_cli.loading.project import load_project
+    from vrooli_cli.tier3.mcp import pinned_tools, read_lock
+
+    return registry().overlay(pinned_tools(read_lock(load_project().root)))
+
+
 def run_ids(incomplete: str) -> list[tuple[str, str]]:
     """Ids of the newest runs, each with its name and status."""
+    found = _runs(incomplete)
+    return [*found, ("last", "the newest run")] if "last".startswith(incomplete) else found
+
+
+def open_runs(incomplete: str) -> list[tuple[str, str]]:
+    """Those that can be gone on with; all of them when none has stopped on its way."""
+    stopped = [one for one in _runs(incomplete) if not one[1].endswith(" completed")]
+    return stopped or run_ids(incomplete)
+
+
+def _runs(incomplete: str) -> list[tuple[str, str]]:
     from vrooli_cli.errors import VrooliError
 
     try:
@@ -106,7 +150,7 @@ def run_ids(incomplete: str) -> list[tuple[str, str]]:
         store.close()
     except (VrooliError, OSError, ImportError):
         return []
-    return [*found, ("last", "the newest run")] if "last".startswith(incomplete) else found
+    return found
 
 
 def run_steps(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vrooli_cli.cli.complete import run_ids, run_steps
+from vrooli_cli.cli.complete import open_runs, run_ids, run_steps
 from vrooli_cli.cli.options import choice, dollars, duration, executor, positive_duration, whole
 from vrooli_cli.errors import InputError
 from vrooli_cli.model.values import lean
@@ -28,6 +28,12 @@ Run = Annotated[
     str,
     typer.Argument(
         metavar="RUN", help="An id, the beginning of one, or last.", show_default=False, autocompletion=run_ids
+    ),
+]
+OpenRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="An id, the beginning of one, or last.", show_default=False, autocompletion=open_runs
     ),
 ]
 StepPath = Annotated[

@@ -30,11 +30,11 @@ from vrooli_cli.cli.flags import (
     MaxCredits,
     Model,
     NoInput,
+    OpenRun,
     Output,
     PassExit,
     Quiet,
     Report,
-    Run,
     Schedule,
     StepPath,
     StoreFile,
@@ -70,7 +70,7 @@ SecretInputs = Annotated[
 @app.command("resume", cls=VerbCommand)
 def resume(
     ctx: typer.Context,
-    run: Run,
+    run: OpenRun,
     assume: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,7 +119,7 @@ def resume(
 @app.command("approve", cls=VerbCommand)
 def approve(
     ctx: typer.Context,
-    run: Run,
+    run: OpenRun,
     step: StepPath,
     comment: Annotated[str | None, typer.Option(metavar="TEXT", help="A word for the record.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run at once.")] = False,
@@ -137,7 +137,7 @@ def approve(
 @app.command("reject", cls=VerbCommand)
 def reject(
     ctx: typer.Context,
-    run: Run,
+    run: OpenRun,
     step: StepPath,
     comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the record.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run at once.")] = False,

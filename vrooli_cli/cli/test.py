@@ -32,7 +32,9 @@ def test(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FILE…", help="*.test.yaml files, routines that have one beside them, or folders; default: the project's.", autocompletion=tests
+            metavar="FILE…",
+            help="*.test.yaml files, routines that have one beside them, or folders; default: the project's.",
+            autocompletion=tests,
         ),
     ] = None,
     only: Annotated[

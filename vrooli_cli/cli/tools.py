@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vrooli_cli.cli.complete import parameters as parameter_names
 from vrooli_cli.cli.complete import tools as tool_names
 from vrooli_cli.cli.console import Invocation, one_line
 from vrooli_cli.cli.help import VerbCommand, VerbGroup
@@ -84,13 +85,11 @@ def _known(call: Invocation, folders: list[str] | None, *, importing: bool = Fal
     from vrooli_cli.cli.console import Console
     from vrooli_cli.cli.session import custom_registry, settings_of
     from vrooli_cli.loading.project import load_project
-    from vrooli_cli.tier3.mcp import Servers, read_lock
+    from vrooli_cli.tier3.mcp import pinned_tools, read_lock
 
     known, problems = custom_registry(settings_of(call, tools=tuple(folders or ())).tools, importing=importing)
     Console(call).problems(replace(problem, warning=True) for problem in problems)
-    lock = read_lock(load_project().root)
-    pinned = Servers({server: {} for server in lock}, lock=lock).tools(()) if lock else ()
-    return known.overlay(pinned)
+    return known.overlay(pinned_tools(read_lock(load_project().root)))
 
 
 def about(tool: Tool) -> dict[str, Any]:
@@ -214,7 +213,13 @@ def call_tool(
     name: ToolName,
     parameters: Annotated[
         list[str] | None,
-        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter; =@FILE takes a file's content."),
+        typer.Option(
+            "-p",
+            "--parameter",
+            metavar="NAME=VALUE",
+            help="A parameter; =@FILE takes a file's content.",
+            autocompletion=parameter_names,
+        ),
     ] = None,
     output: Annotated[
         str,

@@ -30,7 +30,7 @@ def json_schema(kind: FileKind) -> dict[str, Any]:
         KeyError: There is no such kind.
     """
     if kind == "events":
-        from vrooli_cli.model.events import events_schema
+        from vrooli_cli.model.events_schema import events_schema
 
         return events_schema()
     title, form = _FORMS[kind]

@@ -2,7 +2,7 @@
 
 A *fact* (:class:`Event`) is what a tier says; an :class:`ExecutionEvent` is a fact as it leaves the process: with its
 number, its time and who asked for it. Facts are slots dataclasses without pydantic on their way, they are made five
-times a step; :func:`fact_of` reads them back from the log and :func:`events_schema` describes the wire.
+times a step; :func:`fact_of` reads them back from the log, and ``events_schema`` describes the wire.
 
 A field that is None is left out of the payload.
 """
@@ -844,42 +844,3 @@ class ExecutionEvent:
 
 EventHandler = Callable[[ExecutionEvent], Awaitable[None]]
 """What a subscriber is: an async function of one event; it has 5 s a call and cannot disturb the run."""
-
-
-def events_schema() -> dict[str, Any]:
-    """The JSON Schema of an NDJSON line, made from the classes above."""
-    from pydantic import TypeAdapter
-
-    variants = []
-    for kind in event_types().values():
-        payload = TypeAdapter(kind).json_schema()
-        payload["properties"].pop("execution_id", None)
-        payload["required"] = [name for name in payload.get("required", []) if name != "execution_id"]
-        payload.pop("title", None)
-        description = payload.pop("description", "")
-        variants.append(
-            {
-                "description": description,
-                "properties": {"type": {"const": kind.type}, "tier": {"const": kind.tier}, "payload": payload},
-            }
-        )
-    text = {"type": "string"}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "vrooli events",
-        "description": "One line of `-o ndjson` and `--events`; the last line of a run has type `result`.",
-        "type": "object",
-        "required": ["v", "seq", "id", "type", "timestamp", "execution_id", "tier", "payload", "metadata"],
-        "properties": {
-            "v": {"const": VERSION},
-            "seq": {"type": "integer", "minimum": 0},
-            "id": text,
-            "type": text,
-            "timestamp": {"type": "string", "format": "date-time"},
-            "execution_id": text,
-            "tier": {"enum": ["tier1", "tier2", "tier3", None]},
-            "payload": {"type": "object"},
-            "metadata": {"type": "object"},
-        },
-        "oneOf": variants,
-    }

@@ -285,6 +285,11 @@ async def listed(
         await asyncio.gather(*asked, return_exceptions=True)
 
 
+def pinned_tools(lock: Mapping[str, Mapping[str, Any]] | None) -> Iterator[Tool]:
+    """Every tool of a lock file, to be looked at."""
+    return Servers({server: {} for server in lock or {}}, lock=lock).tools(())
+
+
 def tools_named(definition: Routine | SwarmDefinition) -> Iterator[str]:
     """Every name or glob of a tool that a file's steps, agents and event agents say."""
     actions = [step.action for step in steps_of(definition)] + [agent.action for agent in definition.events]
