@@ -1,4 +1,7 @@
-"""The result of ``vrooli run -o json`` as the outputs and the summary of a GitHub Action's step."""
+"""The result of ``vrooli run -o json`` as the outputs of a GitHub Action's step.
+
+The summary of a run is vrooli's own; one that was refused has none, so it is written here.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-_CUT = 2_000
-_MARKS = {"completed": "✅", "failed": "❌", "skipped": "⏭️", "cancelled": "🚫", "suspended": "⏸️"}
-
 
 def main(path: str) -> None:
-    """Write both, where GitHub says."""
+    """Write what GitHub shows, where it says."""
     try:
         result: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         result = {"status": "failed", "result": None, "error": {"code": "INTERNAL", "message": "there is no result"}}
     _append("GITHUB_OUTPUT", output("status", result["status"]) + output("result", json.dumps(result["result"])))
-    _append("GITHUB_STEP_SUMMARY", summary(result))
+    told = os.environ.get("GITHUB_STEP_SUMMARY")
+    if told and not (Path(told).exists() and Path(told).stat().st_size):
+        _append("GITHUB_STEP_SUMMARY", summary(result))
 
 
 def output(name: str, value: str) -> str:
@@ -30,31 +32,13 @@ def output(name: str, value: str) -> str:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Markdown: the verdict, the outputs, the steps."""
-    lines = [f"### {_MARKS.get(result['status'], '')} {result['status']}", ""]
-    error = result.get("error")
-    if error:
-        lines += [f"**{error['code']}**: {_cell(error['message'])}", ""]
-    outputs = result["result"] if isinstance(result["result"], dict) else {}
-    if outputs:
-        lines += ["| output | value |", "| --- | --- |"]
-        lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in outputs.items()]
-        lines.append("")
-    steps = result.get("steps") or {}
-    if steps:
-        lines += ["| step | status | time |", "| --- | --- | ---: |"]
-        lines += [
-            f"| {_cell(path)} | {_MARKS.get(step['status'], '')} {step['status']} | {step.get('duration_ms', 0)} ms |"
-            for path, step in list(steps.items())[:200]
-        ]
-    return "\n".join(lines) + "\n"
+    """Markdown: the verdict, and why."""
+    error = result.get("error") or {"code": "", "message": ""}
+    return f"### ❌ {result['status']}\n\n**{error['code']}**\n\n    {_indented(error['message'])}\n"
 
 
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text if len(text) <= _CUT else f"{text[:_CUT]}…"
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("`", "&#96;")
-    return escaped.replace("\r", "").replace("\n", "<br>")
+def _indented(text: str) -> str:
+    return text.replace("\r", "").replace("\n", "\n    ")
 
 
 def _append(variable: str, text: str) -> None:

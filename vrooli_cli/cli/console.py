@@ -133,10 +133,16 @@ class Console:
         """A workflow command that GitHub shows beside the line, when it is GitHub that runs this."""
         if self._call.environ.get("GITHUB_ACTIONS") != "true":
             return
-        place = [f"file={_property(file)}"] if file else []
+        place = [f"file={_property(self._in_workspace(file))}"] if file else []
         place += [f"line={line}"] if file and line else []
         place += [f"col={column}"] if file and line and column else []
         self.say(f"::{level} {','.join(place)}::{_data(message)}")
+
+    def _in_workspace(self, file: str) -> str:
+        """A path from the checkout's root, as GitHub looks it up, wherever vrooli was started in it."""
+        workspace = self._call.environ.get("GITHUB_WORKSPACE", "")
+        path = os.path.relpath(file, workspace) if workspace else file
+        return file if path.startswith("..") else path
 
 
 def visible_lines(text: str) -> list[str]:
