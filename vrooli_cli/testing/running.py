@@ -14,6 +14,7 @@ from vrooli_cli.bus.listeners import matches as pattern_matches
 from vrooli_cli.errors import DefinitionError, ExpressionError, InputError, VrooliError, did_you_mean
 from vrooli_cli.language.expressions import compile_value
 from vrooli_cli.loading.bundle import LoadedBundle, load_bundle, steps_of
+from vrooli_cli.loading.files import shown
 from vrooli_cli.loading.inputs import resolve_inputs
 from vrooli_cli.loading.project import Settings, load_project
 from vrooli_cli.model.events import ExecutionEvent
@@ -160,7 +161,7 @@ async def _observe(file: TestFile, case: Case, settings: Settings) -> Observed:
 
 
 def _place(file: TestFile, path: str) -> str:
-    return str(file.folder / path)
+    return shown(file.folder / path)
 
 
 def _model(file: TestFile, case: Case) -> dict[str, Any]:
