@@ -38,6 +38,7 @@ from vrooli_cli.model.clock import Clock, Ids, RandomIds, SystemClock, ns_of
 from vrooli_cli.model.events import (
     ApprovalGranted,
     ApprovalRequested,
+    Event,
     EventMetadata,
     ExecutionEvent,
     RoutineResumed,
@@ -87,6 +88,29 @@ if TYPE_CHECKING:  # tier 1 is imported with the first swarm: a routine starts w
 
 DEFAULT_CREDITS = 1_000_000
 DEFAULT_CONCURRENCY = 8
+
+
+class _Past:
+    """What a log tells of a run's earlier life, read once; of its events only the facts are kept.
+
+    Attributes:
+        facts: With their times.
+        next_seq: The number of the next event.
+        asked: Addresses whose approval was asked for and is not answered in the log.
+    """
+
+    def __init__(self, events: Iterable[ExecutionEvent]) -> None:
+        self.facts: list[tuple[Event, int]] = []
+        self.next_seq = 1
+        self.asked: set[str] = set()
+        for event in events:
+            self.next_seq = event.seq + 1
+            if event.fact is not None:
+                self.facts.append((event.fact, ns_of(event.timestamp)))
+            if event.type == ApprovalRequested.type:
+                self.asked.add(event.payload["step_id"])
+            elif event.type in ANSWERED:
+                self.asked.discard(event.payload["step_id"])
 
 
 @lean(frozen=False)
@@ -320,7 +344,7 @@ class ExecutionArchitecture:
         options = options or RunOptions(settings=record.settings or {})
         options = self._reusing(self._narrowed_options(options), record)
         masker = Masker(self._known_secrets(loaded.bundle, inputs, options.environ))
-        log = list(replay(self.store, key, masker=masker, whole=True))
+        past = _Past(replay(self.store, key, masker=masker, whole=True))
         given = {**_unsealed(record.inputs or {}, masker), **inputs}
         request = TierExecutionRequest(
             context=ExecutionContext.recorded(record.context or {"execution_id": record.id}),
@@ -329,12 +353,12 @@ class ExecutionArchitecture:
             options=ExecutionOptions(timeout_ms=self.settings.timeout_ms),
         )
         trace = (record.settings or {}).get("trace")
-        self._earlier[record.id] = _Life(key, log[-1].seq + 1 if log else 1, lease, trace)
-        facts = [(event.fact, ns_of(event.timestamp)) for event in log if event.fact is not None]
-        resumed = Resumed(self.clock.now_ns(), dict(assume), self._answers(key, log)) if facts else None
+        self._earlier[record.id] = _Life(key, past.next_seq, lease, trace)
+        answers = self._answers(key, past.asked)
+        resumed = Resumed(self.clock.now_ns(), dict(assume), answers) if past.facts else None
         if not isinstance(plan, RoutinePlan):
-            return self.tier1.prepare(request, options, plan=plan, log=facts, resumed=resumed)
-        return self.tier2.prepare(request, options, plan=plan, log=facts, resumed=resumed)
+            return self.tier1.prepare(request, options, plan=plan, log=past.facts, resumed=resumed)
+        return self.tier2.prepare(request, options, plan=plan, log=past.facts, resumed=resumed)
 
     def _narrowed_options(self, options: RunOptions) -> RunOptions:
         """The options under what holds here: a cassette is whole, and charged as recorded, only without a cache."""
@@ -354,17 +378,11 @@ class ExecutionArchitecture:
             return options
         return replace(options, earlier=reuse["earlier"], forced=tuple(reuse["forced"]))
 
-    def _answers(self, key: int, log: Iterable[ExecutionEvent]) -> dict[str, Answered]:
-        """What was answered while nobody worked on the run; not what stands in the log already."""
-        open_: set[str] = set()
-        for event in log:
-            if event.type == ApprovalRequested.type:
-                open_.add(event.payload["step_id"])
-            elif event.type in ANSWERED:
-                open_.discard(event.payload["step_id"])
+    def _answers(self, key: int, asked: Collection[str]) -> dict[str, Answered]:
+        """What was answered while nobody worked on the run, to the questions that were open at its end."""
         now = self.clock.now_ns()
         answers = [answer for _, command in self.store.commands(key) if (answer := answer_in(command, now)) is not None]
-        return {answer.address: answer for answer in answers if answer.address in open_}
+        return {answer.address: answer for answer in answers if answer.address in asked}
 
     def _known_secrets(
         self, bundle: Bundle | SwarmBundle, inputs: Mapping[str, Any], environ: Mapping[str, str]

@@ -181,6 +181,27 @@ def test_of_steps_that_ended_in_one_commit_the_last_batch_was_waited_for() -> No
     assert critical_path(history, plan_of({"a": (), "b": ("a",)})) == ["a", "b"]
 
 
+def test_the_critical_path_looks_at_each_step_a_few_times_however_long_it_is() -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    count = 300
+    names = [Name(f"s{n}") for n in range(count)]
+    history, _ = run_of([fact for n, name in enumerate(names) for fact in step(str(name), n, 1)])
+    plan = plan_of({name: (names[n - 1],) if n else () for n, name in enumerate(names)})
+    compared = 0
+    assert critical_path(history, plan) == list(map(str, names))
+    assert compared <= 12 * count
+
+
 def test_time_between_two_lives_takes_no_room() -> None:
     axis = Axis([[0, 100], [1_000_000, 1_000_100]])
     assert axis.at(0) == 0

@@ -158,7 +158,7 @@ def critical_path(history: RunHistory, plan: PlanSummary | None) -> list[str]:
     ended = {name: step.ended_ns for name in plan.steps if (step := history.steps.get(name)) and step.began_ns}
     times = {name: at for name, at in ended.items() if at is not None}
     depth = {name: number for number, batch in enumerate(plan.batches) for name in batch}
-    path: list[str] = []
+    path: dict[str, None] = {}
 
     def latest(names: Iterable[str]) -> str | None:
         """Of several that ended in one commit the deepest: the others were waited for by it, or could have been."""
@@ -166,6 +166,6 @@ def critical_path(history: RunHistory, plan: PlanSummary | None) -> list[str]:
 
     name = latest(times)
     while name is not None and name not in path:
-        path.append(name)
+        path[name] = None
         name = latest(parent for parent in plan.steps[name].parents if parent in times)
-    return path[::-1]
+    return [*reversed(path)]
