@@ -46,7 +46,7 @@ class Line:
         """Add a piece at the end."""
         if text:
             self.parts.append((text, style))
-            self.width += len(text) if text.isascii() else cells(text)
+            self.width += cells(text)
         return self
 
     def join(self, other: Line) -> Line:

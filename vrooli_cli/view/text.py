@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 from urllib.parse import unquote
 
 LINE_LIMIT = 240
@@ -19,9 +19,9 @@ REASON_LIMIT = 800
 
 _ODD = re.compile(r"[^ -~]")
 _ODD_IN_BLOCK = re.compile(r"[^ -~\n]")
-_PILE = re.compile(
-    "([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{3})[\u0300-\u20ff\ufe20-\ufe2f]*"
-)
+_MARKS = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # that pile up on a letter
+# What the view itself writes beside ASCII; each takes one column, which needs no table of widths.
+_OUR_SIGNS = dict.fromkeys(map(ord, "…·→↑↓↻–×│─━╸○●✓✗⊘"))
 _SELECTORS = frozenset("\ufe0e\ufe0f")
 # Letters and marks that print as nothing though Unicode calls them printable.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | {
@@ -81,12 +81,18 @@ def _tamed(text: str) -> str:
         return text
     if unicodedata.category(text[0])[0] == "M":
         text = escape(text[0]) + text[1:]
-    return _PILE.sub(r"\1", text)
+    return _pile().sub(r"\1", text)
+
+
+@cache
+def _pile() -> re.Pattern[str]:
+    """More than three marks on one letter; a pattern that takes a millisecond to make, and few need it."""
+    return re.compile(f"([{_MARKS}]{{3}})[\u0300-\u20ff\ufe20-\ufe2f]*")
 
 
 def cells(text: str) -> int:
     """Columns of the terminal that the text takes."""
-    return len(text) if text.isascii() else _cells(text)
+    return len(text) if text.isascii() or text.translate(_OUR_SIGNS).isascii() else _cells(text)
 
 
 def _cells(text: str) -> int:
