@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from vrooli_cli.errors import InputError, UnknownRunError, VrooliError
@@ -45,7 +44,7 @@ def _unheard(fact: Event) -> None:
     """Nobody listens."""
 
 
-@dataclass(slots=True, eq=False)
+@lean(frozen=False, eq=False)
 class Reservation:
     """What one call in flight may cost.
 
@@ -64,7 +63,7 @@ class Reservation:
     open: bool = True
 
 
-@dataclass(slots=True, eq=False)
+@lean(frozen=False, eq=False)
 class _Waiter:
     """A call that waits in the line of one account."""
 

@@ -28,17 +28,31 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 TIMEOUT = 300.0
 GRAPHS = ("chain", "fan", "layered")
-WORK = [(shape, count) for shape in GRAPHS for count in (100, 1_000, 10_000)] + [("sleep", 1_000), ("shell", 200)]
-STARTS = {
-    "vrooli --help": ["-m", "vrooli_cli", "--help"],
-    "import typer, rich": ["-c", "import typer, rich"],
-    "vrooli run, one step, first time": ["-m", "vrooli_cli", "run", "one.yaml", "-q", "--store", "FRESH.db"],
-    "import typer, rich, pydantic, networkx, yaml, jinja2, asyncio, sqlite3": [
-        *("-c", "import typer, rich, pydantic, networkx, yaml, jinja2, asyncio, sqlite3")
-    ],
-    "vrooli run, one step, unchanged": ["-m", "vrooli_cli", "run", "one.yaml", "-q"],
-    "import typer, rich, pydantic, asyncio, sqlite3": ["-c", "import typer, rich, pydantic, asyncio, sqlite3"],
-}
+COLUMNS = [(shape, count) for shape in GRAPHS for count in (100, 1_000, 10_000)]
+WORK = [*COLUMNS, ("sleep", 1_000), ("shell", 200)]
+
+
+class Start(NamedTuple):
+    """Something that people start, and the imports that it cannot do without."""
+
+    told: str
+    words: tuple[str, ...]
+    modules: str
+
+
+STARTS = (
+    Start("`vrooli --help`", ("--help",), "typer, rich"),
+    Start(
+        "`vrooli run` of one step, first time",
+        ("run", "one.yaml", "-q", "--store", "FRESH.db"),
+        "typer, rich, pydantic, networkx, yaml, jinja2, asyncio, sqlite3",
+    ),
+    Start(
+        "`vrooli run` of one step, unchanged",
+        ("run", "one.yaml", "-q"),
+        "typer, rich, pydantic, asyncio, sqlite3",
+    ),
+)
 
 
 class Peer(NamedTuple):
@@ -89,7 +103,7 @@ class Bench:
         self.peers = [peer for peer in PEERS if not only or peer.name.split()[0] in only]
         self.versions: dict[str, str] = {}
         self.times: dict[tuple[str, str, int], list[dict[str, float]]] = {}
-        self.starts: dict[str, list[float]] = {}
+        self.starts: dict[str, list[tuple[float, float]]] = {}
         self.failed: dict[str, str] = {}
 
     # -- environments -------------------------------------------------------------------------------------------------
@@ -181,20 +195,25 @@ class Bench:
         say(f"{peer.name}, {shape} of {count}: {why}")
 
     def _start_up(self) -> None:
+        """Each start and its floor in turn; the first of each fills the caches and does not count."""
         with tempfile.TemporaryDirectory() as folder:
             routine = "name: one\nsteps:\n  - { id: a, tool: echo, parameters: { message: 1 } }\n"
             (Path(folder) / "one.yaml").write_text(routine)
             environ = {**os.environ, "XDG_STATE_HOME": folder, "HOME": folder}
             environ.pop("PYTHONDONTWRITEBYTECODE", None)
-            for name, arguments in STARTS.items():
-                took = []
-                for _ in range(4):  # the first fills the caches
-                    fresh = str(time.monotonic_ns())
-                    command = [sys.executable, *(word.replace("FRESH", fresh) for word in arguments)]
-                    began = time.perf_counter()
-                    subprocess.run(command, env=environ, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-                    took.append(time.perf_counter() - began)
-                self.starts.setdefault(name, []).append(statistics.median(took[1:]))
+            for start in STARTS:
+                for number in range(6):
+                    words = [word.replace("FRESH", str(number)) for word in start.words]
+                    pair = (["-m", "vrooli_cli", *words], ["-c", f"import {start.modules}"])
+                    ours, floor = (self._seconds([sys.executable, *one], folder, environ) for one in pair)
+                    if number:
+                        self.starts.setdefault(start.told, []).append((ours, floor))
+
+    @staticmethod
+    def _seconds(command: list[str], folder: str, environ: dict[str, str]) -> float:
+        began = time.perf_counter()
+        subprocess.run(command, env=environ, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
 
     # -- the table ----------------------------------------------------------------------------------------------------
 
@@ -211,18 +230,29 @@ class Bench:
         yield ""
         yield "The run alone: no start-up, no loading (make and Dagu: the whole command). In brackets: times the floor."
         yield ""
-        columns = [(shape, count) for shape in GRAPHS for count in (100, 1_000, 10_000)]
-        yield "| | " + " | ".join(f"{shape} {count:,}" for shape, count in columns) + " |"
-        yield "| --- |" + " ---: |" * len(columns)
+        yield from self._by_graph(self.peers, "run")
+        yield ""
+        yield "The same in processor time, which a busy machine changes less, also with loading and planning."
+        yield ""
+        ours = [peer for peer in self.peers if peer.name in ("floor", "vrooli")]
+        yield from self._by_graph(ours, "processor")
+        yield from self._rows([peer for peer in ours if peer.name == "vrooli"], "all", ", loaded and planned")
+
+    def _by_graph(self, peers: list[Peer], key: str) -> Iterator[str]:
+        yield "| | " + " | ".join(f"{shape} {count:,}" for shape, count in COLUMNS) + " |"
+        yield "| --- |" + " ---: |" * len(COLUMNS)
+        yield from self._rows(peers, key)
+
+    def _rows(self, peers: list[Peer], key: str, more: str = "") -> Iterator[str]:
         floor = next((peer for peer in self.peers if peer.name == "floor"), None)
-        for peer in self.peers:
+        for peer in peers:
             cells = []
-            for shape, count in columns:
-                took = self._median(peer, shape, count)
-                least = self._median(floor, shape, count) if floor is not None else None
-                ratio = f" ({took / least:.1f})" if took and least and peer.name != "floor" else ""
+            for shape, count in COLUMNS:
+                took = self._median(peer, shape, count, key)
+                least = self._median(floor, shape, count, "run" if key == "run" else "processor") if floor else None
+                ratio = f" ({took / least:.1f})" if took and least and peer is not floor else ""
                 cells.append(f"{took / count * 1e6:,.0f}{ratio}" if took is not None else "–")
-            yield f"| {peer.name} | " + " | ".join(cells) + " |"
+            yield f"| {peer.name}{more} | " + " | ".join(cells) + " |"
 
     def _other(self) -> Iterator[str]:
         yield "## Sleeps and processes, loading, memory"
@@ -252,11 +282,15 @@ class Bench:
             return
         yield "## Start-up"
         yield ""
-        yield "| | ms |"
-        yield "| --- | ---: |"
-        for name, took in self.starts.items():
-            shown = f"`python -c '{name}'`" if name.startswith("import") else f"`{name}`"
-            yield f"| {shown} | {statistics.median(took) * 1000:.0f} |"
+        yield "Milliseconds; the ratio is the median of pairs that ran one after the other."
+        yield ""
+        yield "| | ms | what it has to import | ms | ratio |"
+        yield "| --- | ---: | --- | ---: | ---: |"
+        for start in STARTS:
+            pairs = self.starts[start.told]
+            ours, floor = (statistics.median(one) * 1000 for one in zip(*pairs, strict=True))
+            ratio = statistics.median(one / other for one, other in pairs)
+            yield f"| {start.told} | {ours:.0f} | `import {start.modules}` | {floor:.0f} | {ratio:.2f} |"
 
     def _notes(self) -> Iterator[str]:
         today = datetime.now(UTC).date().isoformat()

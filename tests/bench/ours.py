@@ -45,13 +45,13 @@ async def run(workload: str, count: int, folder: Path) -> None:
         load = clock()
         slots = {"sleep": 100, "shell": 8}.get(workload, 8)
         prepared = architecture.prepare(loaded, {}, allocation=ResourceAllocation(max_concurrent_steps=slots))
-        plan = clock() - load
+        plan, before = clock() - load, clock.processor()
         clock = Clock()
         result = await prepared.run()
-        took = clock()
+        took, processor = clock(), clock.processor()
     assert result.success, result.error
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    tell(took, load=load, plan=plan, memory_mb=peak)
+    tell(took, processor=processor, all=before + processor, load=load, plan=plan, memory_mb=peak)
 
 
 if __name__ == "__main__":

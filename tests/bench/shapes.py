@@ -44,7 +44,11 @@ def asked() -> tuple[str, int, str]:
 
 
 def tell(seconds: float, **more: float) -> None:
-    """What a script measured, for ``bench.py``: the run alone, without loading and start-up."""
+    """What a script measured, for ``bench.py``: the run alone, without loading and start-up.
+
+    ``processor``: seconds of processor time of the run, of what runs in this very process; a busy machine changes
+    them less.
+    """
     print(json.dumps({"run": seconds, **more}), flush=True)
 
 
@@ -53,6 +57,11 @@ class Clock:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
+        self._processor = time.process_time()
 
     def __call__(self) -> float:
         return time.perf_counter() - self._start
+
+    def processor(self) -> float:
+        """Of processor time of this process."""
+        return time.process_time() - self._processor

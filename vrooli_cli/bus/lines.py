@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -26,6 +25,7 @@ from vrooli_cli.model.events import (
     fact_of,
 )
 from vrooli_cli.model.store import UNREADABLE, Store
+from vrooli_cli.model.values import parts_of
 
 BLOB_FIELDS: Final = ("result", "items", "reply")
 """What may be large in a payload, and is kept beside the log then."""
@@ -68,10 +68,10 @@ class Kind:
 def _payload_of(kind: type[Event]) -> Callable[[Event], dict[str, Any]]:
     """``Event.payload`` unrolled for one class, as dataclasses make their methods: a seventh of the time."""
     lines = ["def payload(fact):", " found = {}"]
-    for field in dataclasses.fields(kind):
-        if field.name != "execution_id":
-            wire = field.metadata.get("wire", field.name)
-            lines += [f" value = fact.{field.name}", f" if value is not None: found[{wire!r}] = value"]
+    for part in parts_of(kind):
+        if part.name != "execution_id":
+            wire = part.metadata.get("wire", part.name)
+            lines += [f" value = fact.{part.name}", f" if value is not None: found[{wire!r}] = value"]
     names: dict[str, Any] = {}
     exec("\n".join([*lines, " return found"]), names)  # noqa: S102 - the text is made of our own field names
     made: Callable[[Event], dict[str, Any]] = names["payload"]

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -25,7 +25,7 @@ _BOX_PATHS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@lean(kw_only=True, eq=False)
 class ToolTraits:
     """What the gate has to know of a tool; made once a tool (:func:`traits_of`), compared by identity.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import lru_cache
 from operator import attrgetter
@@ -12,18 +12,20 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def lean(*, kw_only: bool = False, frozen: bool = True) -> Callable[[type[T]], type[T]]:
+def lean(*, kw_only: bool = False, frozen: bool = True, eq: bool = True) -> Callable[[type[T]], type[T]]:
     """A slots dataclass that is frozen for the type checker only; equal, hashed and shown by its fields.
 
     A really frozen one takes four times as long to make, and a step makes dozens of values. The class itself costs a
     tenth of a dataclass: hundreds are made at every start and few are used, so the method that makes objects is
-    compiled with the first one. ``frozen=False``: the type checker lets everybody assign; it has no hash.
+    compiled with the first one. ``frozen=False``: the type checker lets everybody assign; it has no hash. ``eq=False``:
+    each is equal to itself only.
     """
 
     def make(cls: type[T]) -> type[T]:
         made = slotted(cls, kw_only=kw_only)
         own = vars(cls)
-        for name, method in (("__eq__", _equal), ("__hash__", _hash if frozen else None), ("__repr__", _shown)):
+        by_fields = (("__eq__", _equal), ("__hash__", _hash if frozen else None)) if eq else ()
+        for name, method in (*by_fields, ("__repr__", _shown)):
             if own.get(name) is None:
                 setattr(made, name, method)
         return made
@@ -84,25 +86,31 @@ class _Fields:
         owner.__dataclass_fields__ = known | {one.name: one for one in fields(alone)}
         return owner.__dataclass_fields__  # type: ignore[no-any-return]
 
-    def parts(self) -> Iterator[_Part]:
-        """The fields as far as making an object needs them, at a tenth of the cost."""
+    def parts(self) -> Iterator[Part]:
+        """The fields at a tenth of the cost of those that ``dataclasses`` knows."""
         for name in self.types:
             about = self.given.get(name, MISSING)
             if not isinstance(about, Field):
-                yield _Part(name, not self.kw_only, True, about, MISSING)
+                yield Part(name, not self.kw_only, True, about, MISSING, {})
                 continue
             kw_only = self.kw_only if about.kw_only is MISSING else about.kw_only
-            yield _Part(name, not kw_only, about.init, about.default, about.default_factory)
+            yield Part(name, not kw_only, about.init, about.default, about.default_factory, about.metadata)
 
 
-class _Part(NamedTuple):
-    """Of a field: whether it is given by position, whether it is a parameter of ``__init__`` at all."""
+class Part(NamedTuple):
+    """A field, as far as making and writing an object needs it.
+
+    Attributes:
+        positional: It may be given by position.
+        init: It is a parameter of ``__init__``.
+    """
 
     name: str
     positional: bool
     init: bool
     default: Any
     factory: Any
+    metadata: Mapping[Any, Any]
 
 
 class _Positions:
@@ -120,13 +128,13 @@ _RARE = 6  # objects; compiling costs as much as making some thirty without
 def _defer_init(kind: Any) -> None:
     """Give a class its ``__init__``: slow for the first objects, then compiled."""
     left = _RARE
-    parts: list[_Part] = []
+    parts: list[Part] = []
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         nonlocal left
         left -= 1
         if left == _RARE - 1:
-            parts.extend(_parts_of(kind))
+            parts.extend(parts_of(kind))
         if left < 0 or not _filled(self, parts, args, kwargs):
             kind.__init__ = compiled = _compile_init(kind)
             compiled(self, *args, **kwargs)
@@ -137,9 +145,9 @@ def _defer_init(kind: Any) -> None:
     kind.__init__ = __init__
 
 
-def _parts_of(kind: Any) -> list[_Part]:
-    """Those of the bases first; a field that is given anew keeps its place."""
-    known: dict[str, _Part] = {}
+def parts_of(kind: Any) -> list[Part]:
+    """The fields of a class, those of its bases first; a field that is given anew keeps its place."""
+    known: dict[str, Part] = {}
     for base in reversed(kind.__mro__):
         later = vars(base).get("__dataclass_fields__")
         if isinstance(later, _Fields):
@@ -149,14 +157,14 @@ def _parts_of(kind: Any) -> list[_Part]:
     return list(known.values())
 
 
-def _part(one: Field[Any]) -> _Part:
-    return _Part(one.name, not one.kw_only, one.init, one.default, one.default_factory)
+def _part(one: Field[Any]) -> Part:
+    return Part(one.name, not one.kw_only, one.init, one.default, one.default_factory, one.metadata)
 
 
-def _filled(one: Any, parts: list[_Part], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def _filled(one: Any, parts: list[Part], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Assign every field; False where the arguments are not those that the class takes."""
     taken, named = 0, 0
-    for name, positional, init, default, factory in parts:
+    for name, positional, init, default, factory, _ in parts:
         if positional and init and taken < len(args):
             value = args[taken]
             taken += 1
@@ -178,7 +186,7 @@ def _filled(one: Any, parts: list[_Part], args: tuple[Any, ...], kwargs: dict[st
 def _compile_init(kind: Any) -> Callable[..., None]:
     """What ``dataclass`` would have made: each parameter assigned, defaults and factories kept, then the rest."""
     known: dict[str, Any] = {"_absent": MISSING}
-    parts = _parts_of(kind)
+    parts = parts_of(kind)
     parameters = [_parameter(one, known) for one in parts if one.init and one.positional]
     named = [_parameter(one, known) for one in parts if one.init and not one.positional]
     lines = [line for one in parts if (line := _assignment(one, known))]
@@ -192,14 +200,14 @@ def _compile_init(kind: Any) -> Callable[..., None]:
     return made
 
 
-def _parameter(one: _Part, known: dict[str, Any]) -> str:
+def _parameter(one: Part, known: dict[str, Any]) -> str:
     if one.default is MISSING:
         return one.name if one.factory is MISSING else f"{one.name}=_absent"
     known[f"_{one.name}"] = one.default
     return f"{one.name}=_{one.name}"
 
 
-def _assignment(one: _Part, known: dict[str, Any]) -> str:
+def _assignment(one: Part, known: dict[str, Any]) -> str:
     """``self.x = x``; of a field that is no parameter its default, if it has one."""
     if one.factory is not MISSING:
         known[f"_{one.name}"] = one.factory
