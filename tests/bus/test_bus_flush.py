@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from vrooli_cli.bus import Channel, EventBus, decode, event_of, replay
 from vrooli_cli.bus import channel as channel_module
 from vrooli_cli.bus.channel import BLOB_BYTES
+from vrooli_cli.bus.lines import encode
 from vrooli_cli.errors import InputError, StoreError
 from vrooli_cli.journal import SqliteStore
 from vrooli_cli.language.masking import Masker
@@ -473,3 +475,13 @@ async def test_text_comes_before_the_answer_it_belongs_to(bus: EventBus) -> None
     channel.publish(delta("again", attempt=2))
     await channel.close()
     assert told == ["a", "other", "bc", AIResponded.type, "again", "more"]
+
+
+def test_the_lines_of_a_commit_take_no_more_room_than_their_bytes() -> None:
+    tracemalloc.start()
+    try:
+        lines = [encode({"step_id": f"s{n}", "attempt": 1}) for n in range(1_000)]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 3 * sum(map(len, lines)) + 100_000

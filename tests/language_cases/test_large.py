@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,16 @@ def test_an_item_costs_the_same_however_many_there_are(shape: object, monkeypatc
     assert many[2] <= few[2] + 8, "nodes at one moment: those at work, not those to come"
 
 
+def peak_of(folder: Path, *words: str) -> tuple[Any, float]:
+    """A run's result, and the megabytes of its process at their most."""
+    code = f"import sys; from vrooli_cli.cli.main import main; code = main(sys.argv[1:]){PEAK_MB}"
+    code += "\nprint(peak_mb(), file=sys.stderr); sys.exit(code)"
+    command = [sys.executable, "-c", code, "run", "r.yaml", "-o", "json", "-q", "--store", str(folder / "s.db"), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=55, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["result"], float(done.stderr.splitlines()[-1])
+
+
 def test_ten_thousand_nested_items_fit_in_200_megabytes(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(
         "steps:\n"
@@ -78,10 +89,17 @@ def test_ten_thousand_nested_items_fit_in_200_megabytes(tmp_path: Path) -> None:
         ' tool: echo, with: {message: "{{ a * 100 + b }}"}}\n'
         "outputs: {sum: \"{{ steps.outer.result | map(attribute='inner') | map('sum') | sum }}\"}\n"
     )
-    code = f"import sys; from vrooli_cli.cli.main import main; code = main(sys.argv[1:]){PEAK_MB}"
-    code += "\nprint(peak_mb(), file=sys.stderr); sys.exit(code)"
-    command = [sys.executable, "-c", code, "run", "r.yaml", "-o", "json", "-q", "--store", str(tmp_path / "s.db")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=55, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["result"] == {"sum": sum(range(10_000))}
-    assert float(done.stderr.splitlines()[-1]) < 200
+    result, megabytes = peak_of(tmp_path)
+    assert result == {"sum": sum(range(10_000))}
+    assert megabytes < 200
+
+
+def test_ten_thousand_steps_side_by_side_fit_in_150_megabytes(tmp_path: Path) -> None:
+    """All of them are told as waiting in one commit; loading, planning and keeping the plan are counted, too."""
+    steps = [f"- {{id: s{n}, tool: echo, with: {{message: {n}}}, needs: [first]}}" for n in range(9_998)]
+    last = f"- {{id: last, tool: echo, with: {{message: done}}, needs: [{', '.join(f's{n}' for n in range(9_998))}]}}"
+    first = "- {id: first, tool: echo, with: {message: begin}}"
+    (tmp_path / "r.yaml").write_text("\n".join(["steps:", first, *steps, last]) + "\n")
+    result, megabytes = peak_of(tmp_path)
+    assert result == {"last": "done"}
+    assert megabytes < 150

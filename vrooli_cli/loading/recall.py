@@ -13,13 +13,13 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from vrooli_cli.errors import DefinitionError, StoreError
+from vrooli_cli.errors import DefinitionError, Problem, StoreError
 from vrooli_cli.loading.coding import PROBLEM, PROJECT, ROUTINE
 from vrooli_cli.loading.files import find_routine, is_bare, main_file, read_content
 from vrooli_cli.loading.home import PROJECT_FILE, Project, find_project
@@ -74,15 +74,7 @@ def remember(loaded: LoadedBundle, store: Store, checked: Recalled) -> None:
     try:
         what = _what_key(bundle.texts, bundle.origin)
         project = replace(loaded.project, source=None, text="")
-        data = {
-            "routines": {key: ROUTINE.encode(routine) for key, routine in bundle.routines.items()},
-            "project": PROJECT.encode(project),
-            "problems": [PROBLEM.encode(one) for one in loaded.problems],
-            "tools": checked.tools,
-            "plans": checked.plans,
-            "told": [PROBLEM.encode(one) for one in checked.problems],
-        }
-        packed = zlib.compress(json.dumps(data, allow_nan=False).encode(), 1)
+        packed = _packed(bundle, project, loaded.problems, checked)
         again = _bundle(_unpacked(packed), bundle.texts, bundle.origin, "")
         if again is None or (again.bundle, again.project) != (bundle, project):
             return
@@ -91,6 +83,18 @@ def remember(loaded: LoadedBundle, store: Store, checked: Recalled) -> None:
             _remember_where(loaded, store, what)
     except _DOUBTS:
         return
+
+
+def _packed(bundle: Bundle, project: Project, problems: Iterable[Problem], checked: Recalled) -> bytes:
+    data = {
+        "routines": {key: ROUTINE.encode(routine) for key, routine in bundle.routines.items()},
+        "project": PROJECT.encode(project),
+        "problems": [PROBLEM.encode(one) for one in problems],
+        "tools": checked.tools,
+        "plans": checked.plans,
+        "told": [PROBLEM.encode(one) for one in checked.problems],
+    }
+    return zlib.compress(json.dumps(data, allow_nan=False).encode(), 1)
 
 
 def _remember_where(loaded: LoadedBundle, store: Store, what: str) -> None:
