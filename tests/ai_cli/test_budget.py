@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 
+import pytest
+
 from tests.ai.server import Answer
 from tests.ai_cli.desk import Desk, paid, serving
 
@@ -35,3 +37,11 @@ def test_what_the_result_says_is_what_the_endpoint_has_in_its_books(desk: Desk) 
     assert f"{done.credits:,} credits" in summary
     costs = desk.vrooli("runs", "cost", "--json")
     assert (costs.code, f"{done.credits}" in re.sub(r"\D+", " ", costs.out)) == (0, True)
+
+
+@pytest.mark.parametrize("words", [("--max-credits", "0"), ("--max-cost", "0"), ("--max-cost", "0.0000004")])
+def test_a_ceiling_of_nothing_buys_nothing(words: tuple[str, str], desk: Desk) -> None:
+    with serving(dear) as server:
+        done = desk.vrooli("run", desk.write([{"id": "ask", "prompt": "Hello"}], server.url), *words, "--json")
+    assert (done.code, done.json["error"]["code"], done.credits) == (4, "CREDITS_EXHAUSTED", 0)
+    assert server.requests == []

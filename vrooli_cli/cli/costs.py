@@ -1,8 +1,9 @@
 """What a routine will cost, from low to high, before it runs (spec ai.md, "Credits"; cli.md, ``plan``).
 
 *Low* is a run in which nothing fails: every step that must happen, once, with the text that the file itself holds and
-no answer. *High* is never passed: the worst case of every step, or the run's ceiling where the worst case is not known,
-because a text, the items of a loop or what tools answer is known to the run only. The ledger holds the ceiling.
+no answer. *High* is the worst case of every step whose connections hold (one that breaks off is paid for and asked
+for again), or the run's ceiling where the worst case is not known, because a text, the items of a loop or what tools
+answer is known to the run only. The ledger holds the ceiling.
 """
 
 from __future__ import annotations

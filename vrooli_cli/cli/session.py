@@ -35,7 +35,7 @@ def settings_of(call: Invocation, **flags: Any) -> Settings:
     from vrooli_cli.loading.settings import Settings, settings_from_environment
 
     known = {field.name for field in fields(Settings)}
-    said = {name: value for name, value in flags.items() if name in known and value not in (None, False)}
+    said = {name: value for name, value in flags.items() if name in known and value is not None and value is not False}
     below = settings_from_environment(call.environ)
     if flags.get("store"):
         below = replace(below, no_store=None)
