@@ -68,6 +68,7 @@ from vrooli_cli.tier2.reuse import EarlierRun, Reuse
 from vrooli_cli.tier2.stimuli import Answered, Resumed
 from vrooli_cli.tier2.stored import plan_again, written
 from vrooli_cli.tier2.tier import PreparedRun, RunStateMachine
+from vrooli_cli.tier3 import orphans
 from vrooli_cli.tier3.ai.manager import AIServiceManager
 from vrooli_cli.tier3.box import default_tools
 from vrooli_cli.tier3.custom import load_tools
@@ -177,6 +178,8 @@ class ExecutionArchitecture:
         self.tools = ToolRegistry([*default_tools(), *self._custom.tools, *(tools or ())])
         self.tracker = ResourceTracker(self.clock)
         self.host = LocalHost()
+        self.host.processes.noting = self._note_commands
+        self._leases: dict[str, Lease] = {}
         self._hosts: dict[str, LocalHost] = {}
         self._tool_folders = folders
         self._environ = dict(os.environ if environ is None else environ)
@@ -550,13 +553,14 @@ class ExecutionArchitecture:
         metadata = EventMetadata(context.correlation_id, context.user_id, context.swarm_id)
         earlier = self._earlier_run(opening, masker)  # it may be unreadable: then nothing begins
         channel, lease = self._channel(opening, metadata, masker)
+        self._leases[context.execution_id] = lease
         try:
             work = _WorkFolder(context.execution_id)
             if any("work_dir" in text for text in opening.bundle.texts.values()):
                 work.path()
             scope = self._scope(opening, channel.publish, work)
         except BaseException:
-            lease.release()
+            self._release(context.execution_id)
             raise
         scope.synced = channel.synced
         scope.committed = channel.committed
@@ -583,7 +587,7 @@ class ExecutionArchitecture:
                 if result.status is not ExecutionStatus.SUSPENDED:
                     inbox.clear()
             finally:
-                lease.release()
+                self._release(context.execution_id)
                 if fold is not None:
                     fold.close(result.error.wire() if result.error else None)
 
@@ -668,6 +672,17 @@ class ExecutionArchitecture:
         channel = self.event_bus.open(record, metadata, masker=masker, key=life.key, next_seq=life.next_seq)
         self.store.update_run(life.key, status="running", ended_ns=None, error_code=None, settings=record.settings)
         return channel, life.lease
+
+    def _note_commands(self, run_id: str) -> None:
+        """A command of a run has begun: whoever finds the run dead is to know what may still be at work."""
+        lease = self._leases.get(run_id)
+        if lease is not None:
+            lease.note(orphans.note(self.host.processes.at_work(run_id)))
+
+    def _release(self, run_id: str) -> None:
+        lease = self._leases.pop(run_id, None)
+        if lease is not None:
+            lease.release()
 
     def _declared_secrets(self, bundle: Bundle | SwarmBundle, environ: Mapping[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}

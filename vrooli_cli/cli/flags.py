@@ -183,6 +183,7 @@ class Given:
     Attributes:
         settings: Those that stand over other settings.
         assume: ``STEP=done`` and the like, as typed.
+        kill_orphans: End what a dead process of the run has left at work.
         inputs: ``NAME=VALUE``, as typed.
         level: -1 for ``-q``, 1 for ``-v``.
     """
@@ -197,6 +198,7 @@ class Given:
     store: str | None = None
     level: int = 0
     pass_exit: bool = False
+    kill_orphans: bool = False
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
@@ -221,6 +223,7 @@ def given(params: Mapping[str, Any]) -> Given:
         store=store,
         level=params.get("verbose", False) - params.get("quiet", False),
         pass_exit=params.get("pass_exit", False),
+        kill_orphans=params.get("kill_orphans", False),
         allow=tuple(params.get("allow") or ()),
         deny=tuple(params.get("deny") or ()),
     )

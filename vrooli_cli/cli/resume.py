@@ -58,8 +58,12 @@ if TYPE_CHECKING:
     from vrooli_cli.model.history import RunHistory, StepHistory
     from vrooli_cli.model.routine import Permissions
     from vrooli_cli.model.store import RunRecord, Store
+    from vrooli_cli.tier3.processes import AtWork
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+_LAST_MOMENT = 0.3  # seconds in which a command that is left over may end by itself before it is told
+_MOST_TOLD = 5
 
 SecretInputs = Annotated[
     list[str] | None,
@@ -80,6 +84,14 @@ def resume(
             autocompletion=assumptions,
         ),
     ] = None,
+    kill_orphans: Annotated[
+        bool,
+        typer.Option(
+            "--kill-orphans",
+            help="End the commands that a killed process of the run has left at work.",
+            rich_help_panel=CONTROL,
+        ),
+    ] = False,
     input: SecretInputs = None,
     output: Output = None,
     json: Json = False,
@@ -174,6 +186,7 @@ def go_on(call: Invocation, run: str, said: Given) -> int:
         how = how_of(settings, said)
         if record.status == "completed":
             return _print_again(call, store, record, loaded, how)
+        _see_to_orphans(call, store.notes(record.id), 5000 if settings.grace_ms is None else settings.grace_ms, said)
         assume = _assumed(store, record, said.assume)
         inputs = secret_inputs(call, loaded, settings, said.inputs)
         events = open_events(how)
@@ -234,6 +247,41 @@ def permissions_of(record: RunRecord, said: Given) -> Permissions:
     if said.allow or said.deny:
         return command_line_rules(said.allow, said.deny)
     return recorded_permissions(record.settings or {})
+
+
+def _see_to_orphans(call: Invocation, notes: bytes, grace_ms: int, said: Given) -> None:
+    """Commands that a killed process of the run has left at work: ended when that was asked for, else told.
+
+    Raises:
+        VrooliError: They cannot be ended.
+    """
+    if not notes:
+        return
+    import time
+
+    from vrooli_cli.tier3.orphans import end, living
+
+    until = time.monotonic() + _LAST_MOMENT
+    while (found := living(notes)) and not said.kill_orphans and time.monotonic() < until:
+        time.sleep(0.02)
+    if said.kill_orphans:
+        kept = end(found, grace_ms / 1000)
+        if kept:
+            raise InputError(f"{_at_work(kept)} cannot be ended; end it by hand and resume again")
+        if found and said.level >= 0:
+            Console(call).say(f"ended what the run had left behind: {_at_work(found)}")
+    elif found:
+        groups = " ".join(f"-{one.session}" for one in found)
+        Console(call).warning(
+            f"{_at_work(found)} is still at work beside this run: the process that started it was killed"
+            f"\nend it with --kill-orphans, or with: kill -- {groups}"
+        )
+
+
+def _at_work(commands: list[AtWork]) -> str:
+    told = [f"{one.program} of the step {one.step} (process group {one.session})" for one in commands[:_MOST_TOLD]]
+    more = [f"{len(commands) - _MOST_TOLD} more"] if len(commands) > _MOST_TOLD else []
+    return ", ".join((*told, *more))
 
 
 def _assumed(store: Store, record: RunRecord, texts: tuple[str, ...]) -> dict[str, str]:

@@ -4,8 +4,8 @@ The hot path is :meth:`SqliteStore.append`: one row a commit, on the loop's thre
 ``synchronous=NORMAL``); it never waits for a lock but raises :class:`Busy`. Everything else is cold: written at a
 run's start, at a change of its status and at its end, and may wait up to 5 s for another process's commit.
 
-Beside the file ``S`` stand ``S-wal`` and ``S-shm`` (SQLite's), ``S.locks/`` (a lock a living run) and ``S.blobs/``
-(large results by content).
+Beside the file ``S`` stand ``S-wal`` and ``S-shm`` (SQLite's), ``S.locks/`` (a lock a living run, with the
+commands that are at work, should its process be killed) and ``S.blobs/`` (large results by content).
 """
 
 from __future__ import annotations
@@ -380,6 +380,10 @@ class SqliteStore:
     def is_alive(self, run_id: str) -> bool:
         """Whether a living process works on the run."""
         return self._leases.is_held(run_id)
+
+    def notes(self, run_id: str) -> bytes:
+        """What a dead owner of the run noted in its lease."""
+        return self._leases.notes(run_id)
 
     def send(self, run_id: str, command: Mapping[str, Any]) -> None:
         """Leave a command (approve, reject, cancel) for whoever works on the run.

@@ -65,6 +65,9 @@ class RunRecord:
 class Lease(Protocol):
     """The right to work on a run; gone with its process at the latest."""
 
+    def note(self, data: bytes) -> None:
+        """Leave word for whoever finds the run dead: lines, in place of those noted before."""
+
     def release(self) -> None:
         """Let others work on the run. A second call does nothing."""
 
@@ -107,6 +110,9 @@ class Store(Protocol):
 
     def is_alive(self, run_id: str) -> bool:
         """Whether a living process works on the run."""
+
+    def notes(self, run_id: str) -> bytes:
+        """What a dead owner of the run noted in its lease."""
 
     def send(self, run_id: str, command: Mapping[str, Any]) -> None:
         """Leave a command (approve, reject, cancel) for whoever works on the run."""

@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
-from typing import IO, ClassVar, Final
+from typing import IO, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
 from vrooli_cli.errors import ToolError, VrooliError
@@ -83,6 +83,22 @@ class Finished:
     memory_mb: int = 0
 
 
+class AtWork(NamedTuple):
+    """A command of which something runs.
+
+    Attributes:
+        session: Its session, which is its process group and the pid of its first process.
+        start: When that one began, in the process table's unit.
+        step: The path of the step that it belongs to.
+        program: What was started.
+    """
+
+    session: int
+    start: float
+    step: str
+    program: str
+
+
 class Processes:
     """The commands of one host, over all its runs.
 
@@ -101,6 +117,8 @@ class Processes:
         self._owned: set[int] = set()
         self._servers_guard = Guard(self.spare, politely=True)
         self._since: float | None = None  # when our first command began, in the table's unit
+        self.noting: Callable[[str], None] | None = None
+        """Told the root run of every command that has just begun; see :meth:`at_work`."""
 
     def __len__(self) -> int:
         """How many commands are running."""
@@ -126,6 +144,16 @@ class Processes:
             self._servers_guard.watch(self._owned)
         else:
             self._servers_guard.close()
+
+    def at_work(self, run: str) -> list[AtWork]:
+        """The commands of a root run that are running, and those that have left something running behind."""
+        live = [(child.pid, child.seen, child.share) for child in self._live.values()]
+        left = [(session, one.seen, one.share) for session, one in self._left.items()]
+        return [
+            AtWork(session, seen.get(session, 0.0), share.step, share.program)
+            for session, seen, share in (*live, *left)
+            if share.run == run
+        ]
 
     async def run(
         self,
@@ -154,7 +182,7 @@ class Processes:
             ToolError: ``TOOL_FAILED``: the program cannot be started.
             VrooliError: ``MEMORY_EXCEEDED``: it was ended for it.
         """
-        child = self._start(command, _Share(run, step, limit_mb, meter))
+        child = self._start(command, _Share(run, step, command.argv[0], limit_mb, meter))
         try:
             await child.done
             if child.failure is not None:
@@ -172,7 +200,7 @@ class Processes:
         for child in self._live.values():
             child.send(signal.SIGKILL)
         for session in (*self._left, *self._owned):
-            _signal_group(session, signal.SIGKILL)
+            signal_group(session, signal.SIGKILL)
         _kill(self._everything())
 
     async def end_run(self, run: str, grace: float = 5.0) -> None:
@@ -188,7 +216,7 @@ class Processes:
 
         if remains():
             for session in sessions:
-                _signal_group(session, signal.SIGTERM)
+                signal_group(session, signal.SIGTERM)
             await self._until(lambda: not any(_group_exists(session) for session in sessions), grace if sessions else 0)
             await self._sweep(remains)
         self._reap(proctable.family(os.getpid()), strays=not self._live)
@@ -210,16 +238,20 @@ class Processes:
             proctable.become_subreaper()
         child = _Child(command, share)
         self._live[child.pid] = child
-        self._note_first(child.pid)
+        leader = self._note_first(child.pid)
+        child.keep([leader] if leader else [])
+        if self.noting is not None:
+            self.noting(share.run)
         if self._timer is None:
             self._timer = child.loop.call_later(_SAMPLE, self._look)
         return child
 
-    def _note_first(self, pid: int) -> None:
-        """The first child: orphans that are younger than it, and come to us, are ours."""
+    def _note_first(self, pid: int) -> Process | None:
+        """A child of ours. Orphans that are younger than the first one, and come to us, are ours, too."""
+        found = proctable.look_up(pid)
         if self._since is None:
-            found = proctable.look_up(pid)
             self._since = found.start if found else 0.0
+        return found
 
     def _forget(self, child: _Child) -> None:
         child.close()
@@ -377,11 +409,12 @@ class Processes:
 class _Share:
     """What one command, or what it left behind, adds to its run's memory."""
 
-    __slots__ = ("limit_mb", "meter", "peak", "run", "step", "used")
+    __slots__ = ("limit_mb", "meter", "peak", "program", "run", "step", "used")
 
-    def __init__(self, run: str, step: str, limit_mb: int | None, meter: MemoryMeter | None) -> None:
+    def __init__(self, run: str, step: str, program: str, limit_mb: int | None, meter: MemoryMeter | None) -> None:
         self.run = run
         self.step = step
+        self.program = program
         self.limit_mb = limit_mb
         self.meter = meter
         self.used = 0
@@ -449,7 +482,7 @@ class _Child:
     def send(self, number: int) -> None:
         """Send a signal to the command's group."""
         if self.exited:
-            _signal_group(self.pid, number)
+            signal_group(self.pid, number)
             return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
@@ -624,7 +657,8 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _signal_group(group: int, number: int) -> None:
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to a group; nothing when it is gone, or not ours."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
