@@ -151,6 +151,58 @@ def test_wrong_selections_are_told(chain: Shell, flags: list[str]) -> None:
     assert marks(chain) == ""
 
 
+NESTED = """
+steps:
+  - id: outer
+    for_each: {items: [a, b], as: who, key: "{{ who }}"}
+    parallel:
+      - {id: x, tool: shell, effects: none, parameters: {command: "echo x$WHO >> marks", env: {WHO: "{{ who }}"}}}
+      - id: y
+        needs: [x]
+        tool: shell
+        effects: none
+        parameters: {command: "echo y$WHO >> marks", env: {WHO: "{{ who }}"}}
+  - {id: last, needs: [outer], tool: shell, effects: none, parameters: {command: "echo last >> marks"}}
+handlers: {finally: [{id: end, tool: shell, effects: none, parameters: {command: "echo end >> marks"}}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("flag", "address", "ran"),
+    [
+        ("--only", "outer[a]/x", "xa"),
+        ("--from", "outer[a]/x", "last xa ya"),
+        ("--from", "outer[b]", "last xb yb"),
+        ("--only", "handlers.finally/end", "end"),
+    ],
+)
+def test_a_step_that_is_inside_others_is_selected_by_its_path(vrooli: Shell, flag: str, address: str, ran: str) -> None:
+    vrooli("run", vrooli.write(NESTED))
+    (vrooli.folder / "marks").unlink()
+    assert vrooli("rerun", "last", flag, address).code == 0
+    assert marks(vrooli) == ran
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("outer[a]/z", "the steps of outer[a] are x, y"),
+        ("outer[nobody at all, not ever]", "it had outer[a]"),
+        ("outer[c]", "did you mean 'outer["),
+        ("last[0]", "it had none"),
+        ("last/x", "last has no steps inside"),
+        ("handlers.finally", "is no step"),
+        ("handlers.nope/end", "there is no step"),
+        ("outer[a]/xx", "did you mean 'x'"),
+    ],
+)
+def test_a_path_that_leads_nowhere_runs_nothing(vrooli: Shell, address: str, said: str) -> None:
+    vrooli("run", vrooli.write(NESTED))
+    done = vrooli("rerun", "last", "--only", address)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert len(vrooli.runs()) == 1
+
+
 CACHED = """
 inputs: {n: {type: integer, default: 1}}
 steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import closing
@@ -55,12 +56,14 @@ if TYPE_CHECKING:
     from vrooli_cli.loading.project import Settings
     from vrooli_cli.model.events import ExecutionEvent
     from vrooli_cli.model.store import RunRecord, Store
+    from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan, StepPlan
     from vrooli_cli.tier2.prepared import RunOptions
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _WHAT = "What runs"
 _MOST_TOLD = 60
+_MADE_AS_IT_RAN = re.compile(r"\[[^\]]*\]|#\d+")  # items of loops and turns of repeats, in an address
 
 
 @app.command("rerun", cls=VerbCommand)
@@ -157,7 +160,7 @@ def _again(call: Invocation, run: str, said: Given, selection: _Selection) -> in
         settings = settings_of(call, **said.settings).over(recorded_settings(record))
         loaded = _load(record)
         inputs = _inputs(call, loaded, settings, record, said.inputs)
-        options = _options(settings, record, loaded, selection)
+        options = _options(store, settings, record, loaded, selection)
         how = how_of(settings, said)
         if loaded.warnings and how.level >= 0:
             Console(call).problems(loaded.warnings)
@@ -253,14 +256,16 @@ def _unsealed(record: RunRecord, secrets: Mapping[str, Any], loaded: LoadedBundl
     return dict(json.loads(masker.unseal(text.encode("utf-8", "surrogatepass"))))
 
 
-def _options(settings: Settings, record: RunRecord, loaded: LoadedBundle, selection: _Selection) -> RunOptions:
+def _options(
+    store: Store, settings: Settings, record: RunRecord, loaded: LoadedBundle, selection: _Selection
+) -> RunOptions:
     options = options_of(settings)
     if not selection.reuses:
         return options
-    return replace(options, earlier=record.id, forced=_forced(loaded, selection))
+    return replace(options, earlier=record.id, forced=_forced(store, record, loaded, selection))
 
 
-def _forced(loaded: LoadedBundle, selection: _Selection) -> tuple[str, ...]:
+def _forced(store: Store, record: RunRecord, loaded: LoadedBundle, selection: _Selection) -> tuple[str, ...]:
     """The addresses that run in any case.
 
     Raises:
@@ -275,22 +280,70 @@ def _forced(loaded: LoadedBundle, selection: _Selection) -> tuple[str, ...]:
     wanted = selection.start or selection.only
     if wanted is None:
         return ()
-    plan = plan_to_look_at(loaded.bundle)
-    top = wanted.partition("/")[0].partition("[")[0].partition("#")[0]
-    graph = plan.graph
-    if top not in graph.by_id and not top.startswith("handlers."):
-        hint = did_you_mean(top, graph.by_id) or f"its steps are {', '.join(list(graph.by_id)[:20])}"
-        raise InputError(f"there is no step {wanted!r}; {hint}")
-    if selection.only is not None or top not in graph.by_id:
+    levels = _levels(plan_to_look_at(loaded.bundle), wanted)
+    _check_was_there(store, record, wanted)
+    if selection.only is not None:
         return (wanted,)
+    return (wanted, *(f"{around}{name}" for around, graph, step in levels for name in _after(graph, step)))
+
+
+def _levels(plan: RoutinePlan, address: str) -> list[tuple[str, GraphPlan, StepPlan]]:
+    """The graphs that an address leads through: what stands before the step's id, the graph, the step.
+
+    Raises:
+        InputError: One of them has no such step.
+    """
+    levels: list[tuple[str, GraphPlan, StepPlan]] = []
+    graph: GraphPlan | None = plan.graph
+    around = ""
+    for part in address.split("/"):
+        name = _MADE_AS_IT_RAN.sub("", part)
+        handler = plan.handlers.get(part.removeprefix("handlers.")) if part.startswith("handlers.") else None
+        step = graph.by_id.get(name) if graph is not None else None
+        if handler is not None:
+            graph = handler
+        elif step is not None and graph is not None:
+            levels.append((around, graph, step))
+            if step.child is not None:
+                plan = step.child
+            graph = step.child.graph if step.child is not None else step.inside
+        else:
+            ids = list(graph.by_id) if graph is not None else []
+            where = f"the steps of {around.rstrip('/')} are" if around else "its steps are"
+            inside = f"{where} {', '.join(ids[:20])}" if ids else f"{around.rstrip('/')} has no steps inside"
+            raise InputError(f"there is no step {address!r}; {did_you_mean(name, ids) or inside}")
+        around += f"{part}/"
+    if not levels or address.rpartition("/")[2].startswith("handlers."):
+        raise InputError(f"{address!r} is no step; name one that is inside, as in {address}/STEP")
+    return levels
+
+
+def _check_was_there(store: Store, record: RunRecord, wanted: str) -> None:
+    """InputError when the earlier run had no such item or turn: there is nothing of it that could be made again."""
+    made = _MADE_AS_IT_RAN.search(wanted)
+    if made is None:
+        return
+    from vrooli_cli.journal.history import history_of
+
+    history = history_of(store, record.id)
+    known = {span.address for step in history.steps.values() for span in step.spans} | history.steps.keys()
+    if wanted not in known:
+        around = wanted[: made.start()]
+        items = [one for one in known if one.startswith(around) and _MADE_AS_IT_RAN.search(one)]
+        hint = did_you_mean(wanted, items) or f"it had {', '.join(sorted(items)[:10]) or 'none'}"
+        raise InputError(f"the run {record.id} had no {wanted!r}; {hint}")
+
+
+def _after(graph: GraphPlan, step: StepPlan) -> list[str]:
+    """The ids of all that comes after a step in its graph."""
     after: dict[int, None] = {}
-    waiting = [graph.by_id[top].index]
+    waiting = [step.index]
     while waiting:
         for child in graph.steps[waiting.pop()].children:
             if child not in after:
                 after[child] = None
                 waiting.append(child)
-    return (wanted, *(graph.steps[index].step.id for index in after))
+    return [graph.steps[index].step.id for index in after]
 
 
 @lean(frozen=False)
