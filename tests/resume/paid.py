@@ -47,6 +47,7 @@ class Till:
         self.books = folder / "books"
         self.books.touch()
         self._counted, self._read_until = Counter[Call](), 0
+        self._refused: set[tuple[str, str]] = set()
         ready, told = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -84,6 +85,10 @@ class Till:
     async def _answer(self, answer: Answer) -> None:
         if not answer.request.path.endswith("/chat/completions"):
             run, _, call = answer.request.path.removeprefix("/pay/").partition("/")
+            if call.endswith("flaky") and (run, call) not in self._refused:
+                self._refused.add((run, call))
+                await answer.json({"error": "not yet"}, status=503)
+                return
             self._note(int(run), call)
             await answer.json({"paid": call})
             return
@@ -193,6 +198,27 @@ def nested(steps: int) -> dict[str, Any]:
     }
 
 
+def gates(steps: int) -> dict[str, Any]:
+    """Approvals, retries of what is refused at first, steps that may fail, a handler."""
+    made: list[dict[str, Any]] = []
+    for n in range(max(1, steps // 6)):
+        before = [f"b{n - 1}"] if n else []
+        retry = {"max_attempts": 4, "delay": "5ms", "backoff": 1}
+        made += [
+            {"id": f"g{n}", "approval": f"Part {n}?", "depends_on": before},
+            {"id": f"a{n}", **pay(f"a{n}"), "depends_on": [f"g{n}"]},
+            {"id": f"r{n}flaky", **pay(f"r{n}flaky"), "retry": retry, "depends_on": [f"g{n}"]},
+            {"id": f"m{n}", **ask(f"m{n}-turns", tools=["echo"]), "depends_on": [f"g{n}"]},
+            {"id": f"f{n}", "tool": "fail", "on_error": "continue", "depends_on": [f"g{n}"]},
+            {"id": f"b{n}", **pay(f"b{n}"), "depends_on": [f"a{n}", f"r{n}flaky", f"m{n}", f"f{n}"]},
+        ]
+    told = [f"{{{{ steps.{one['id']}.status }}}}" for one in made]
+    join = {"id": "join", "depends_on": [made[-1]["id"]], "tool": "echo", "parameters": {"message": told}}
+    handlers = {"success": [{"id": "yes", **pay("handlers.success/yes")}]}
+    outputs = {"all": "{{ steps.join.result }}"}
+    return {"inputs": INPUTS, "steps": [*made, join], "handlers": handlers, "outputs": outputs}
+
+
 CHILD = {
     "name": "child",
     "inputs": {**INPUTS, "name": {"type": "string"}},
@@ -220,6 +246,7 @@ FILES: dict[str, Callable[[int], dict[str, Any]]] = {
     "fan-out": fan_out,
     "once": once,
     "nested": nested,
+    "gates": gates,
     "swarm": swarm,
 }
 
@@ -333,7 +360,9 @@ class Counting:
         return life
 
     def start(self, number: int) -> list[str]:
-        return ["run", str(self.file), "-i", f"till={self.till.url}", "-i", f"number={number}"]
+        asks = number % 2 and self.kind == "gates"
+        said = [] if asks else ["--yes"]  # where nobody is asked, a life goes through every part
+        return ["run", str(self.file), "-i", f"till={self.till.url}", "-i", f"number={number}", *said]
 
     def uncut(self) -> None:
         began = time.monotonic()
@@ -343,7 +372,7 @@ class Counting:
             raise RuntimeError((self.folder / "err0").read_text() + repr(life.lines[-1:]))
         self.events = len(life.lines)
         self.expected = json.dumps(life.result["result"])
-        self.steps = {name: step.get("result") for name, step in life.result["steps"].items()}
+        self.steps_end = {name: step["status"] for name, step in life.result["steps"].items()}
         if [count for count in self.till.counts().values() if count != 1]:
             self.wrong.append("the uncut run calls twice")
         self.calls = sum(run == 0 for run, _ in self.till.counts())
@@ -399,8 +428,8 @@ class Counting:
         result = life.result
         if json.dumps(result["result"]) != self.expected:
             self.wrong.append(f"run {number}: another result: {json.dumps(result['result'])[:300]}")
-        if {n for n, s in result["steps"].items() if s["status"] != "completed"}:
-            self.wrong.append(f"run {number}: steps that did not complete")
+        if {n for n, s in result["steps"].items() if s["status"] != self.steps_end[n]}:
+            self.wrong.append(f"run {number}: steps that ended otherwise")
         counts = {at: n for at, n in self.till.counts().items() if at[0] == number}
         if len(counts) != self.calls:
             self.wrong.append(f"run {number}: {len(counts)} calls, not {self.calls}")
@@ -419,11 +448,20 @@ class Counting:
                     return record.id
         return ""
 
+    def approve(self, number: int, run: str, step: str) -> None:
+        """A word from another process."""
+        self.lives += 1
+        life = Life(["approve", run, step, "--store", str(self.store)], self.folder / f"err{number}")
+        if life.code != 0:
+            self.wrong.append(f"run {number}: approve {step}: exit {life.code}: {self.told(number)}")
+
     def assumptions(self, number: int, life: Life) -> list[str]:
-        """For steps whose outcome nobody knows, what the endpoint knows."""
+        """For steps whose outcome nobody knows, what the endpoint knows; what waits for an approval gets it."""
         counts, words = self.till.counts(), []
         for name, step in life.result["steps"].items():
-            if step["status"] == "suspended":
+            if step["status"] == "suspended" and step["reason"] == "APPROVAL_REQUIRED":
+                self.approve(number, life.result["context"]["execution_id"], name)
+            elif step["status"] == "suspended":
                 words += ["--assume", f"{name}={'done' if counts[number, name] else 'rerun'}"]
         return words
 
@@ -457,7 +495,7 @@ def cut_everywhere(folder: Path, kind: str, kills: int, steps: int) -> dict[str,
                 end = after_lines(pick.randrange(1, counting.events), pick.choice([signal.SIGTERM, signal.SIGINT]))
             else:
                 end = after_lines(1 + (number - 1) * counting.events // kills)
-            counting.cut(number, end, again=number % 3 == 1)
+            counting.cut(number, end, again=number % 3 == 1 or kind == "gates")
             if kills > 50 and number % 50 == 0:
                 sys.stderr.write(f"{kind}: {number} of {kills}, wrong: {counting.wrong}\n")
     finally:

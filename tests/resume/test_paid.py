@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.timeout(24 * 3600 if KILLS else 90)
 def test_no_call_whose_answer_was_told_is_paid_again(tmp_path: Path) -> None:
-    kinds = "fan-out,nested,swarm" + (",once" if KILLS else "")
+    kinds = "fan-out,nested,swarm" + (",once,gates" if KILLS else "")
     argv = [sys.executable, "-m", "tests.resume.paid", str(tmp_path), kinds, str(KILLS or 2), str(200 if KILLS else 6)]
     environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
     done = subprocess.run(argv, capture_output=True, text=True, env=environ, check=False, cwd=ROOT)
