@@ -325,7 +325,7 @@ class ExecutionArchitecture:
     def _lease(self, run_id: str) -> Lease:
         lease = self.store.lease(run_id)
         if lease is None:
-            raise InputError(f"the run {run_id!r} is at work; `vrooli runs logs -f {run_id}` shows what it does")
+            raise InputError(f"the run {run_id} is at work; `vrooli runs logs -f {run_id}` shows what it does")
         return lease
 
     def _resumed(

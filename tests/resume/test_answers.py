@@ -42,6 +42,13 @@ def test_an_answer_outlives_the_process_that_read_it(vrooli: Shell) -> None:
         assert (record.status, store.commands(key)) == ("completed", [])
 
 
+def test_the_last_of_several_answers_counts_and_says_so(vrooli: Shell) -> None:
+    assert vrooli("run", vrooli.write(ASK)).code == 5
+    assert "in place" not in vrooli("approve", "last", "ask").err
+    assert "ask is rejected (in place of an answer that " in vrooli("reject", "last", "ask").err
+    assert vrooli("resume", "last").code == 3
+
+
 def granted(step: str) -> ExecutionEvent:
     return ExecutionEvent(type=ApprovalGranted.type, execution_id="r", payload={"step_id": step, "by": "me"})
 

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+_TOLD = {"approve": "approved", "reject": "rejected"}
 _LAST_MOMENT = 0.3  # seconds in which a command that is left over may end by itself before it is told
 _MOST_TOLD = 5
 
@@ -421,13 +422,14 @@ def _answer(ctx: typer.Context, word: str) -> int:
         alive = store.is_alive(record.id)
         if alive and goes_on:
             raise InputError(f"the run {record.id} is at work and goes on by itself; leave out --resume")
+        before = [one for _, one in store.commands(history.key) if one.get("step") == step and one.get("do") in _TOLD]
         store.send(record.id, {"do": word, "step": step, "by": user_name(), "comment": params["comment"]})
     if goes_on:
         return go_on(call, record.id, said)
-    told = "approved" if word == "approve" else "rejected"
+    instead = f" (in place of an answer that {before[-1].get('by')} gave: {_TOLD[before[-1]['do']]})" if before else ""
     option = f" --store {said.store}" if said.store else ""
     then = "the run goes on within a second" if alive else f"go on with: vrooli resume {record.id}{option}"
-    Console(call).say(f"{step} is {told}; {then}")
+    Console(call).say(f"{step} is {_TOLD[word]}{instead}; {then}")
     return 0
 
 
