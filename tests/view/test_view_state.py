@@ -288,6 +288,8 @@ def test_a_task_of_several_agents_is_done_with_its_last_part() -> None:
         done("a"),
     )
     assert state.board.counts[b.RUNNING] == 1
+    row = next(row for row in picture(state, 80, 24, START).rows if isinstance(row, Row) and row.name == "t")
+    assert (row.label, row.note, row.live) == ("b", "1 of 2 done", True)
     say(state, done("b"))
     assert state.board.counts[b.COMPLETED] == 1 == state.board.total
 

@@ -142,9 +142,14 @@ class Crew:
         self._ended[task_id] = self._ended.get(task_id, 0) + 1
         return self._ended[task_id] >= self.parts.get(task_id, 1)
 
-    def works_on(self, task_id: str) -> bool:
-        """True while somebody is at work on the task."""
-        return any(task_id in member.tasks for member in self.busy.values())
+    def workers(self, task_id: str) -> list[Member]:
+        """Who is at work on the task."""
+        return [member for member in self.busy.values() if task_id in member.tasks]
+
+    def progress(self, task_id: str) -> str:
+        """How far a task of several agents is; empty for any other."""
+        several = self.parts.get(task_id, 1)
+        return f"{self._ended.get(task_id, 0)} of {several} done" if several > 1 else ""
 
     def idle(self) -> None:
         """Nobody works (a resumed swarm starts its open tasks again)."""

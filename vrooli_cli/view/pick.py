@@ -228,9 +228,12 @@ class Chooser:
         agent = crew.members.get(crew.agent_of.get(name, ""))
         if agent is None:
             return Row(status=0, name="")
-        since = agent.tasks.get(name)
-        ms = milliseconds(since, self.now) if since is not None else -1
-        return Row(status=0, name="", label=agent.name, ms=ms, live=since is not None)
+        workers = crew.workers(name)
+        if not workers:
+            return Row(status=0, name="", label=agent.name)
+        ms = milliseconds(min(worker.tasks[name] for worker in workers), self.now)
+        label = ", ".join(worker.name for worker in workers[:3])
+        return Row(status=0, name="", label=label, ms=ms, live=True, note=crew.progress(name))
 
     def _live_row(self, node: Node, name: str) -> Row:
         row = self._node_row(node)

@@ -673,7 +673,7 @@ class ViewState:
 
     def _task_reassigned(self, fact: e.TaskReassigned, at: datetime) -> None:
         self._task_assigned(fact, at)
-        at_work = self._the_crew().works_on(fact.task_id)
+        at_work = self._the_crew().workers(fact.task_id)
         self.board.move(self._known(fact.task_id), RUNNING if at_work else WAITING)
         if self.failed.pop(fact.task_id, None) is not None:
             self.failures -= 1
