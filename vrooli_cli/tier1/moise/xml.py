@@ -1,9 +1,8 @@
 """The XML form of an organisation, as the Moise and JaCaMo projects write it (``os.xml``), and the door for files.
 
-A file goes three steps: the parser makes a small tree with lines (no document type, no entities, nothing fetched,
-bounded in size, depth and count); the tree is held against the published schema (``os.xsd``: elements, their order and
-number, attributes and their types); what passes becomes the plain data of the YAML form, which ``spec`` reads. So both
-forms have one meaning and one set of checks, and every problem still knows its line here.
+A file goes three steps: it becomes a small tree with lines (``xml_tree``), which is held against the published schema
+(``xml_schema``); what passes becomes the plain data of the YAML form, which ``spec`` reads. So both forms have one
+meaning and one set of checks, and every problem still knows its line here.
 
 ``include-group-specification`` names a file beside the including one; it holds a ``group-specification``, or a whole
 organisation, whose roles, schemes and norms come with its group. A role that a group lists needs no definition.
@@ -11,24 +10,17 @@ organisation, whose roles, schemes and norms come with its group. A role that a 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-from xml.parsers import expat
+from typing import Any
 
-from vrooli_cli.errors import DefinitionError, Pointer, Problem, did_you_mean
+from vrooli_cli.errors import DefinitionError, Pointer, Problem
 from vrooli_cli.loading.includes import MOST_INCLUDES, beside, is_plain_name
 from vrooli_cli.model.organization import OrganisationSpec
 from vrooli_cli.tier1.moise.spec import read_organisation
-
-MAX_BYTES = 4 * 1024 * 1024
-MAX_DEPTH = 64
-MAX_ELEMENTS = 100_000
-
-_NAMESPACE = re.compile(r"https?://(moise\.sourceforge\.net|moise-lang\.github\.io)/os")
-_SEPARATOR = "\n"
+from vrooli_cli.tier1.moise.xml_schema import GROUP, REPORT_GOALS, ROOT, schema_problems
+from vrooli_cli.tier1.moise.xml_tree import MAX_BYTES, Element, parse_xml, read_bounded, too_large
 
 
 def load_organisation(path: str | Path) -> OrganisationSpec:
@@ -38,7 +30,7 @@ def load_organisation(path: str | Path) -> OrganisationSpec:
         DefinitionError: With every problem found, as ``file:line:column``.
     """
     file = Path(path)
-    text = _read(file)
+    text = read_bounded(file)
     if text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return organisation_from_xml(text, file)
     return _from_yaml(file)
@@ -55,10 +47,12 @@ def organisation_from_xml(text: bytes | str, file: Path, included: Mapping[str, 
     Raises:
         DefinitionError: With every problem found.
     """
-    root = _parse(text, file)
+    root = parse_xml(text, file)
+    wrong = schema_problems(root, ROOT)
+    if wrong:
+        raise DefinitionError(wrong)
     conversion = _Conversion(file, included)
-    conversion.validate(root, "organisational-specification")
-    data: dict[str, Any] = {} if conversion.problems else conversion.organisation(root)
+    data = conversion.organisation(root)
     if conversion.problems:
         raise DefinitionError(conversion.problems)
     spec, problems = read_organisation(data)
@@ -81,313 +75,20 @@ def _from_yaml(file: Path) -> OrganisationSpec:
     return spec
 
 
-def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            text = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise _refusal(file, f"cannot be read: {error.strerror or error}") from None
-    if len(text) > MAX_BYTES:
-        raise _too_large(file)
-    return text
-
-
-def _too_large(file: Path) -> DefinitionError:
-    return _refusal(file, f"is larger than {MAX_BYTES // 2**20} MiB")
-
-
-def _refusal(file: Path, message: str, line: int = 0, column: int = 0) -> DefinitionError:
-    return DefinitionError([Problem((), message, file=str(file), line=line, column=column)])
-
-
-# The tree
-
-
-@dataclass(slots=True)
-class _Element:
-    """An element: its local name, plain attributes, children, its own text, and where it starts."""
-
-    name: str
-    attributes: dict[str, str]
-    line: int
-    column: int
-    file: Path
-    children: list[_Element] = field(default_factory=list)
-    text: str = ""
-
-    def all(self, name: str) -> Iterator[_Element]:
-        """The children called ``name``."""
-        return (c for c in self.children if c.name == name)
-
-    def first(self, name: str) -> _Element | None:
-        """The first child called ``name``."""
-        return next(self.all(name), None)
-
-    def of(self, outer: str, inner: str) -> list[_Element]:
-        """The ``inner`` children of all ``outer`` children."""
-        return [c for o in self.all(outer) for c in o.all(inner)]
-
-
-def _parse(text: bytes | str, file: Path) -> _Element:
-    parser = expat.ParserCreate("utf-8" if isinstance(text, str) else None, namespace_separator=_SEPARATOR)
-    builder = _Builder(parser, file)
-    try:
-        parser.Parse(text.encode("utf-8", "replace") if isinstance(text, str) else text, True)
-    except expat.ExpatError as error:
-        message = f"not well-formed XML: {expat.ErrorString(error.code)}"
-        raise _refusal(file, message, error.lineno, error.offset + 1) from None
-    assert builder.root is not None  # a well-formed document has a root
-    return builder.root
-
-
-class _Builder:
-    """Builds the tree from the parser's calls, and refuses what an organisation file has no use for."""
-
-    def __init__(self, parser: expat.XMLParserType, file: Path) -> None:
-        self.root: _Element | None = None
-        self._parser = parser
-        self._file = file
-        self._open: list[_Element] = []
-        self._count = 0
-        parser.buffer_text = True
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._text
-        parser.StartDoctypeDeclHandler = self._doctype
-
-    def _refuse(self, message: str) -> DefinitionError:
-        return _refusal(self._file, message, self._parser.CurrentLineNumber, self._parser.CurrentColumnNumber + 1)
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._count += 1
-        if len(self._open) >= MAX_DEPTH:
-            raise self._refuse(f"elements are nested deeper than {MAX_DEPTH}")
-        if self._count > MAX_ELEMENTS:
-            raise self._refuse(f"more than {MAX_ELEMENTS} elements")
-        namespace, _, local = name.rpartition(_SEPARATOR)
-        if not _NAMESPACE.fullmatch(namespace):
-            raise self._refuse(f"<{local}> is not in the namespace http://moise.sourceforge.net/os")
-        plain = {k: v for k, v in attributes.items() if _SEPARATOR not in k}
-        line, column = self._parser.CurrentLineNumber, self._parser.CurrentColumnNumber + 1
-        element = _Element(local, plain, line, column, self._file)
-        if self._open:
-            self._open[-1].children.append(element)
-        else:
-            self.root = element
-        self._open.append(element)
-
-    def _end(self, _name: str) -> None:
-        self._open.pop()
-
-    def _text(self, text: str) -> None:
-        self._open[-1].text += text
-
-    def _doctype(self, *_: object) -> None:
-        raise self._refuse("a document type (and with it, entities) is not allowed here")
-
-
-# The schema
-
-
-class _Attribute(NamedTuple):
-    required: bool
-    accepts: Callable[[str], object]
-    expected: str
-
-
-class _Child(NamedTuple):
-    name: str
-    type: str
-    min: int = 0
-    max: int | None = 1
-
-
-class _Type(NamedTuple):
-    attributes: Mapping[str, _Attribute] = {}
-    children: tuple[_Child, ...] = ()
-    text: bool = False
-
-
-def _one_of(*words: str, required: bool = False) -> _Attribute:
-    return _Attribute(required, lambda v: v in words, "one of " + ", ".join(words))
-
-
-def _matching(pattern: str, expected: str) -> _Attribute:
-    return _Attribute(False, re.compile(pattern).fullmatch, expected)
-
-
-_ANY = _Attribute(False, lambda _: True, "text")
-_ID = _Attribute(True, bool, "a name")
-_TEXT = _Attribute(True, lambda _: True, "text")
-_COUNT = _matching(r"\s*(\+?\d{1,9}|-0+)\s*", "a whole number, 0 or more")
-_INTEGER = _Attribute(True, re.compile(r"\s*[+-]?\d{1,9}\s*").fullmatch, "a whole number")
-_BOOLEAN = _matching(r"\s*(true|false|1|0)\s*", "true or false")
-_RATE = _matching(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", "a number")
-_SCOPE = _one_of("intra-group", "inter-group")
-_BOUNDS = {"min": _COUNT, "max": _COUNT}
-_RELATION = {"scope": _SCOPE, "extends-subgroups": _BOOLEAN, "bi-dir": _BOOLEAN}
-_PROPERTIES = _Child("properties", "properties")
-_MANY = None
-_GOAL_ATTRIBUTES = {
-    "id": _ID,
-    "min": _COUNT,
-    "ds": _ANY,
-    "type": _one_of("performance", "achievement", "maintenance"),
-    "ttf": _ANY,
-    "location": _ANY,
-}
-_GOAL_CHILDREN = (
-    _Child("argument", "argument", 0, _MANY),
-    _Child("depends-on", "depends-on", 0, _MANY),
-    _Child("plan", "plan"),
-)
-_EXCEPTION_REPORT = (
-    _Child("argument", "arity", 0, _MANY),
-    _Child("raise-goal", "report-goal", 1, _MANY),
-    _Child("handle-goal", "report-goal", 1, _MANY),
-)
-_ACCOUNT_REPORT = (
-    _Child("argument", "arity", 0, _MANY),
-    _Child("context-goal", "report-goal", 0, _MANY),
-    _Child("requesting-goal", "report-goal", 1, _MANY),
-    _Child("accounting-goal", "report-goal", 1, _MANY),
-    _Child("treatment-goal", "report-goal", 0, _MANY),
-)
-_REPORT_GOALS = ("raise", "handle", "context", "requesting", "accounting", "treatment")
-
-_TYPES: Mapping[str, _Type] = {
-    "organisational-specification": _Type(
-        {"id": _ANY, "os-version": _TEXT},
-        (
-            _PROPERTIES,
-            _Child("structural-specification", "structural"),
-            _Child("functional-specification", "functional"),
-            _Child("normative-specification", "normative"),
-        ),
-    ),
-    "structural": _Type(
-        {},
-        (
-            _PROPERTIES,
-            _Child("role-definitions", "role-definitions"),
-            _Child("link-types", "link-types"),
-            _Child("group-specification", "group"),
-        ),
-    ),
-    "role-definitions": _Type({}, (_Child("role", "role-definition", 0, _MANY),)),
-    "role-definition": _Type({"id": _ID}, (_PROPERTIES, _Child("extends", "extends", 0, _MANY))),
-    "extends": _Type({"role": _ANY}),
-    "link-types": _Type({}, (_Child("link-type", "reference", 1, _MANY),)),
-    "reference": _Type({"id": _ID}),
-    "group": _Type(
-        {"id": _ID, **_BOUNDS},
-        (
-            _PROPERTIES,
-            _Child("roles", "roles"),
-            _Child("links", "links"),
-            _Child("subgroups", "subgroups", 0, _MANY),
-            _Child("formation-constraints", "formation-constraints"),
-        ),
-    ),
-    "roles": _Type({}, (_Child("role", "role", 1, _MANY),)),
-    "role": _Type({"id": _ID, **_BOUNDS}),
-    "links": _Type({}, (_Child("link", "link", 1, _MANY),)),
-    "link": _Type({"from": _ID, "to": _ID, "type": _ID, **_RELATION}),
-    "subgroups": _Type(
-        {},
-        (
-            _Child("include-group-specification", "include", 0, _MANY),
-            _Child("group-specification", "group", 0, _MANY),
-        ),
-    ),
-    "include": _Type({"uri": _ID}),
-    "formation-constraints": _Type(
-        {},
-        (
-            _Child("cardinality", "cardinality", 0, _MANY),
-            _Child("compatibility", "compatibility", 0, _MANY),
-        ),
-    ),
-    "cardinality": _Type({"id": _ID, "object": _one_of("role", "group", required=True), **_BOUNDS}),
-    "compatibility": _Type({"from": _ID, "to": _ID, "type": _ANY, **_RELATION}),
-    "functional": _Type({}, (_PROPERTIES, _Child("scheme", "scheme", 0, _MANY))),
-    "scheme": _Type(
-        {"id": _ANY},
-        (
-            _PROPERTIES,
-            _Child("goal", "goal", 1),
-            _Child("notification-policy", "notification-policy", 0, _MANY),
-            _Child("mission", "mission", 0, _MANY),
-        ),
-    ),
-    "goal": _Type(_GOAL_ATTRIBUTES, _GOAL_CHILDREN),
-    "report-goal": _Type({**_GOAL_ATTRIBUTES, "when": _ANY}, _GOAL_CHILDREN),
-    "argument": _Type({"id": _ID, "value": _ANY}),
-    "depends-on": _Type({"goal": _ID}),
-    "plan": _Type(
-        {"operator": _one_of("sequence", "choice", "parallel", required=True), "success-rate": _RATE},
-        (_PROPERTIES, _Child("goal", "goal", 1, _MANY)),
-    ),
-    "mission": _Type(
-        {"id": _ID, **_BOUNDS},
-        (
-            _PROPERTIES,
-            _Child("goal", "reference", 1, _MANY),
-            _Child("preferred", "preferred", 0, _MANY),
-        ),
-    ),
-    "preferred": _Type({"mission": _ID}),
-    "notification-policy": _Type(
-        {
-            "id": _ID,
-            "target": _ID,
-            "condition": _TEXT,
-            "type": _one_of("exception", "accountability", required=True),
-        },
-        (_PROPERTIES, _Child("report", "report", 1, _MANY)),
-    ),
-    "report": _Type({"id": _ID}, _EXCEPTION_REPORT),
-    "account-report": _Type({"id": _ID}, _ACCOUNT_REPORT),
-    "arity": _Type({"id": _ID, "arity": _INTEGER}),
-    "normative": _Type(
-        {},
-        (_PROPERTIES, _Child("norm", "norm", 0, _MANY), _Child("npl-norms", "npl-norms")),
-    ),
-    "norm": _Type(
-        {
-            "id": _ID,
-            "condition": _ANY,
-            "role": _ID,
-            "type": _one_of("obligation", "permission", required=True),
-            "mission": _ID,
-            "time-constraint": _ANY,
-        }
-    ),
-    "npl-norms": _Type(text=True),
-    "properties": _Type({}, (_Child("property", "property", 1, _MANY),)),
-    "property": _Type({"id": _ID, "value": _TEXT}),
-}
-"""The complex types of ``os.xsd``, and the one way in which an element's type hangs on its parent's."""
-
-
-# From the tree to the data
-
-
 class _Conversion:
-    """Holds a tree against the schema and turns it into plain data, keeping where everything came from."""
+    """Turns a tree into plain data, keeping where everything came from."""
 
     def __init__(self, file: Path, included: Mapping[str, str] | None) -> None:
         self.file = file
         self._texts = included
         self.problems: list[Problem] = []
-        self._places: dict[Pointer, _Element] = {}
+        self._places: dict[Pointer, Element] = {}
         self._includes = 0
-        self._guests: list[_Element] = []  # the organisations of which a group is included
+        self._guests: list[Element] = []  # the organisations of which a group is included
 
-    def wrong(self, element: _Element, message: str, hint: str = "") -> None:
+    def wrong(self, element: Element, message: str, hint: str = "") -> None:
         """Record a problem at an element."""
-        place = {"file": str(element.file), "line": element.line, "column": element.column}
-        self.problems.append(Problem((), message, hint, **place))  # type: ignore[arg-type]
+        self.problems.append(element.problem(message, hint))
 
     def placed(self, problem: Problem) -> Problem:
         """The problem with the line of the nearest element that its pointer leads to."""
@@ -397,59 +98,7 @@ class _Conversion:
         element = self._places[at]
         return replace(problem, file=str(element.file), line=element.line, column=element.column)
 
-    # Against the schema
-
-    def validate(self, element: _Element, type_name: str) -> None:
-        """Record everything in which ``element`` differs from its type."""
-        if len(self.problems) > 100:  # a file of another kind altogether; more lines would not help
-            return
-        if type_name == "organisational-specification" and element.name != type_name:
-            self.wrong(element, f"expected <{type_name}>, found <{element.name}>")
-            return
-        if type_name == "report" and not (element.first("raise-goal") or element.first("handle-goal")):
-            type_name = "account-report"
-        kind = _TYPES[type_name]
-        self._validate_attributes(element, kind)
-        if element.text.strip() and not kind.text:
-            self.wrong(element, f"<{element.name}> holds elements only, found text")
-        self._validate_children(element, kind)
-
-    def _validate_attributes(self, element: _Element, kind: _Type) -> None:
-        for name, value in element.attributes.items():
-            known = kind.attributes.get(name)
-            if known is None:
-                hint = did_you_mean(name, kind.attributes) or f"known: {', '.join(kind.attributes) or 'none'}"
-                self.wrong(element, f"<{element.name}> has no attribute {name!r}", hint)
-            elif not known.accepts(value):
-                self.wrong(element, f"attribute {name!r} of <{element.name}> must be {known.expected}, found {value!r}")
-        for name, known in kind.attributes.items():
-            if known.required and name not in element.attributes:
-                self.wrong(element, f"<{element.name}> lacks the attribute {name!r}")
-
-    def _validate_children(self, element: _Element, kind: _Type) -> None:
-        order = {child.name: rank for rank, child in enumerate(kind.children)}
-        reached = 0
-        for child in element.children:
-            rank = order.get(child.name)
-            if rank is None:
-                hint = did_you_mean(child.name, order) or f"known: {', '.join(order) or 'none'}"
-                self.wrong(child, f"<{child.name}> is not expected in <{element.name}>", hint)
-                continue
-            if rank < reached:
-                message = f"<{child.name}> is out of place in <{element.name}>"
-                self.wrong(child, message, f"the order is {', '.join(order)}")
-            reached = max(reached, rank)
-            self.validate(child, kind.children[rank].type)
-        for expected in kind.children:
-            count = sum(1 for _ in element.all(expected.name))
-            if count < expected.min:
-                self.wrong(element, f"<{element.name}> lacks <{expected.name}>")
-            if expected.max is not None and count > expected.max:
-                self.wrong(element, f"<{element.name}> has more than one <{expected.name}>")
-
-    # To the data
-
-    def organisation(self, root: _Element) -> dict[str, Any]:
+    def organisation(self, root: Element) -> dict[str, Any]:
         """The plain data of the whole file."""
         self._at(root)
         parts = {"structural": self._structural, "functional": self._functional, "normative": self._normative}
@@ -463,14 +112,14 @@ class _Conversion:
                 data[key] = convert(found)
         return data
 
-    def _parts(self, root: _Element, key: str) -> list[_Element]:
+    def _parts(self, root: Element, key: str) -> list[Element]:
         """One specification of the organisation, and of those that it includes a group of."""
         return [p for source in (root, *self._guests) if (p := source.first(f"{key}-specification")) is not None]
 
-    def _at(self, element: _Element, *pointer: str | int) -> None:
+    def _at(self, element: Element, *pointer: str | int) -> None:
         self._places[pointer] = element
 
-    def _named(self, elements: Iterator[_Element] | list[_Element], what: str, *at: str | int) -> Iterator[_Element]:
+    def _named(self, elements: Iterator[Element] | list[Element], what: str, *at: str | int) -> Iterator[Element]:
         """The elements with an id of their own, each told where it stands; a second one of a name is a problem."""
         for element in elements:
             name = element.attributes["id"]
@@ -481,7 +130,7 @@ class _Conversion:
             self._at(element, *at, name)
             yield element
 
-    def _structural(self, parts: list[_Element]) -> dict[str, Any]:
+    def _structural(self, parts: list[Element]) -> dict[str, Any]:
         at, element = ("structural",), parts[0]
         roles = {}
         for role in self._named(element.of("role-definitions", "role"), "role", *at, "roles"):
@@ -498,12 +147,12 @@ class _Conversion:
         link_types = [e.attributes["id"] for e in element.of("link-types", "link-type")]
         return _filled(roles=roles, groups=groups, link_types=link_types, properties=_properties(element))
 
-    def _guest_roles(self) -> Iterator[_Element]:
+    def _guest_roles(self) -> Iterator[Element]:
         for guest in self._guests:
             for part in guest.all("structural-specification"):
                 yield from part.of("role-definitions", "role")
 
-    def _group(self, element: _Element, at: Pointer) -> dict[str, Any]:
+    def _group(self, element: Element, at: Pointer) -> dict[str, Any]:
         roles = {
             role.attributes["id"]: _bounds(role)
             for role in self._named(element.of("roles", "role"), "role", *at, "roles")
@@ -524,7 +173,7 @@ class _Conversion:
             properties=_properties(element),
         )
 
-    def _subgroups(self, element: _Element, at: Pointer) -> dict[str, Any]:
+    def _subgroups(self, element: Element, at: Pointer) -> dict[str, Any]:
         parts = [part for subgroups in element.all("subgroups") for part in subgroups.children]
         groups = [g for part in parts for g in (self._included(part) if part.name.startswith("include") else [part])]
         return {
@@ -532,7 +181,7 @@ class _Conversion:
             for group in self._named(groups, "group", *at)
         }
 
-    def _included(self, element: _Element) -> list[_Element]:
+    def _included(self, element: Element) -> list[Element]:
         """The group specification of the file that ``element`` names; a plain name beside the including file."""
         uri = element.attributes["uri"]
         self._includes += 1
@@ -551,34 +200,34 @@ class _Conversion:
         if not file.is_file():
             self.wrong(element, f"include {uri!r}: there is no such file beside this one")
             return []
-        return self._group_in(_parse(_read(file), file))
+        return self._group_in(parse_xml(read_bounded(file), file))
 
-    def _known(self, element: _Element, file: Path, text: str | None) -> list[_Element]:
+    def _known(self, element: Element, file: Path, text: str | None) -> list[Element]:
         """The group specification in a text that was read with the organisation."""
         if text is None:
             self.wrong(element, f"include {file.name!r}: beside this one no such file can be read")
             return []
         if len(text) > MAX_BYTES:
-            raise _too_large(file)
-        return self._group_in(_parse(text, file))
+            raise too_large(file)
+        return self._group_in(parse_xml(text, file))
 
-    def _group_in(self, root: _Element) -> list[_Element]:
-        before = len(self.problems)
-        if root.name == "group-specification":
-            self.validate(root, "group")
-            found = [root]
-        else:
-            self.validate(root, "organisational-specification")
-            found = root.of("structural-specification", "group-specification")
-            self._guests.append(root)
-        return found if len(self.problems) == before else []
+    def _group_in(self, root: Element) -> list[Element]:
+        is_group = root.name == "group-specification"
+        wrong = schema_problems(root, GROUP if is_group else ROOT)
+        if wrong:
+            self.problems += wrong
+            return []
+        if is_group:
+            return [root]
+        self._guests.append(root)
+        return root.of("structural-specification", "group-specification")
 
-    def _listed(self, elements: list[_Element], at: Pointer) -> list[_Element]:
+    def _listed(self, elements: list[Element], at: Pointer) -> list[Element]:
         for i, element in enumerate(elements):
             self._at(element, *at, i)
         return elements
 
-    def _relations(self, elements: list[_Element], at: Pointer, *also: str) -> list[dict[str, Any]]:
+    def _relations(self, elements: list[Element], at: Pointer, *also: str) -> list[dict[str, Any]]:
         return [
             {key: e.attributes[key] for key in ("from", "to", *also)}
             | _filled(
@@ -589,7 +238,7 @@ class _Conversion:
             for e in self._listed(elements, at)
         ]
 
-    def _functional(self, parts: list[_Element]) -> dict[str, Any]:
+    def _functional(self, parts: list[Element]) -> dict[str, Any]:
         at = ("functional", "schemes")
         elements = [scheme for part in parts for scheme in part.all("scheme")]
         for i, scheme in enumerate(elements, start=1):
@@ -600,7 +249,7 @@ class _Conversion:
         }
         return _filled(schemes=schemes, properties=_properties(parts[0]))
 
-    def _scheme(self, element: _Element, at: Pointer) -> dict[str, Any]:
+    def _scheme(self, element: Element, at: Pointer) -> dict[str, Any]:
         goals: dict[str, Any] = {}
         for goal in element.all("goal"):
             self._goals(goal, at, goals)
@@ -623,7 +272,7 @@ class _Conversion:
             root=root, goals=goals, missions=missions, notifications=notifications, properties=_properties(element)
         )
 
-    def _goals(self, element: _Element, at: Pointer, goals: dict[str, Any], *, again: bool = False) -> None:
+    def _goals(self, element: Element, at: Pointer, goals: dict[str, Any], *, again: bool = False) -> None:
         """Add a goal and those of its plan; ``again`` allows a name that is known, as reports share goals."""
         name = element.attributes["id"]
         if name in goals:
@@ -650,11 +299,11 @@ class _Conversion:
             for sub in plan.all("goal"):
                 self._goals(sub, at, goals)
 
-    def _notification(self, element: _Element, at: Pointer, goals: dict[str, Any]) -> dict[str, Any]:
+    def _notification(self, element: Element, at: Pointer, goals: dict[str, Any]) -> dict[str, Any]:
         attributes = element.attributes
         reports = []
         for report in element.all("report"):
-            told = [g for g in report.children if g.name.removesuffix("-goal") in _REPORT_GOALS]
+            told = [g for g in report.children if g.name.removesuffix("-goal") in REPORT_GOALS]
             for goal in told:
                 self._goals(goal, at, goals, again=True)
             reports.append(
@@ -670,7 +319,7 @@ class _Conversion:
         keys = ("id", "target", "condition", "type")
         return {key: attributes[key] for key in keys} | _filled(reports=reports, properties=_properties(element))
 
-    def _normative(self, parts: list[_Element]) -> dict[str, Any]:
+    def _normative(self, parts: list[Element]) -> dict[str, Any]:
         norms = [
             _filled(
                 id=n.attributes["id"],
@@ -690,7 +339,7 @@ def _filled(**values: Any) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None and v not in ("", {}, [])}
 
 
-def _role_data(role: _Element) -> dict[str, Any]:
+def _role_data(role: Element) -> dict[str, Any]:
     supers = [e.attributes["role"] for e in role.all("extends") if e.attributes.get("role")]
     return _filled(extends=supers, properties=_properties(role))
 
@@ -702,18 +351,18 @@ def _listed_roles(groups: Mapping[str, dict[str, Any]]) -> Iterator[str]:
         yield from _listed_roles(group.get("subgroups", {}))
 
 
-def _properties(element: _Element) -> dict[str, str]:
+def _properties(element: Element) -> dict[str, str]:
     return {p.attributes["id"]: p.attributes["value"] for p in element.of("properties", "property")}
 
 
-def _count(element: _Element, name: str) -> int | None:
+def _count(element: Element, name: str) -> int | None:
     value = element.attributes.get(name)
     return None if value is None else int(value)
 
 
-def _bounds(element: _Element) -> dict[str, int]:
+def _bounds(element: Element) -> dict[str, int]:
     return {name: count for name in ("min", "max") if (count := _count(element, name)) is not None}
 
 
-def _truth(element: _Element, name: str) -> bool:
+def _truth(element: Element, name: str) -> bool:
     return element.attributes.get(name, "").strip() in ("true", "1")
