@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -153,3 +154,21 @@ def test_a_step_that_wants_one_attempt_does_not_begin_anew_after_a_broken_stream
         (desk.folder / desk.write([step], server.url)).rename(desk.folder / "child.yaml")
         done = desk.vrooli("run", desk.write([{"id": "call", "routine": "./child.yaml"}]), "--json")
     assert (done.code, done.json["error"]["code"], len(server.requests)) == (6, "AI_UNAVAILABLE", 1)
+
+
+def test_a_swarm_asks_again_when_the_answer_with_its_plan_or_its_last_word_breaks_off(desk: Desk) -> None:
+    task = {"id": "t", "description": "Do it", "dependencies": [], "required_capabilities": ["work"]}
+    plan = json.dumps({"tasks": [{**task, "estimated_complexity": 1, "priority": "medium"}]})
+    with serving(cut, good(plan), good("done"), cut, good("The last word")) as server:
+        swarm = {
+            "goal": "Something",
+            "models": {"default": {"model": "m", "base_url": server.url, "price": PRICE}},
+            "agents": [{"id": "a", "capabilities": ["work"]}],
+            "synthesis": {"prompt": "Say it"},
+        }
+        (desk.folder / "swarm.yaml").write_text(json.dumps(swarm))
+        done = desk.vrooli("run", "swarm.yaml", "--json")
+    assert (done.code, len(server.requests)) == (0, 5), done.err
+    assert "The last word" in done.out
+    assert done.err.count("a part of it was shown") == 2
+    assert done.credits > paid(server) > 0

@@ -15,11 +15,20 @@ from typing import Any
 from vrooli_cli.bus import Channel
 from vrooli_cli.errors import StoreError, VrooliError
 from vrooli_cli.ledger import Account
-from vrooli_cli.model.events import Event, EventMetadata
+from vrooli_cli.model.events import AIThrottled, Event, EventMetadata
 from vrooli_cli.model.routine import Limits
-from vrooli_cli.model.run import EFFECTS_ORDER, ExecutionError, ExecutionStatus, ExecutionStrategy
+from vrooli_cli.model.run import (
+    AFTER_A_BREAK,
+    BROKEN_OFF,
+    EFFECTS_ORDER,
+    ExecutionError,
+    ExecutionStatus,
+    ExecutionStrategy,
+    next_delay,
+)
 from vrooli_cli.tier1.board import AgentBoard, SwarmBlackboard
 from vrooli_cli.tier1.briefing import task_inputs
+from vrooli_cli.tier1.decompose import ADDRESS as PLANNING
 from vrooli_cli.tier1.decompose import no_model
 from vrooli_cli.tier1.instructions import (
     AskModel,
@@ -439,15 +448,36 @@ class SwarmShell:
     # -- the model ----------------------------------------------------------------------------------------------------
 
     async def _ask_model(self, order: AskModel) -> None:
-        answer, error = None, None
-        try:
-            if order.purpose == "synthesize":
-                answer = await self._synthesize(order)
-            else:
-                answer = await self._plan(order)
-        except VrooliError as failure:
-            error = ExecutionError.of(failure, tier="tier1").wire()
+        answer, error, tries, going_on = None, None, 0, True
+        while going_on:
+            tries, going_on = tries + 1, False
+            try:
+                answer = await (self._synthesize(order) if order.purpose == "synthesize" else self._plan(order))
+            except VrooliError as failure:
+                told = ExecutionError.of(failure, tier="tier1")
+                going_on = await self._begins_anew(order, told, tries)
+                error = None if going_on else told.wire()
         self.tell(ModelAnswered(self._clock.now_ns(), order.purpose, order.attempt, answer, error))
+
+    async def _begins_anew(self, order: AskModel, error: ExecutionError, tries: int) -> bool:
+        """Wait, and say so, before a question is asked again whose answer broke off; False for every other failure."""
+        if not error.context.get(BROKEN_OFF):
+            return False
+        delay = next_delay(AFTER_A_BREAK, tries, error, self._scope.root_id, order.purpose)
+        if delay is None:
+            return False
+        self._scope.emit(
+            AIThrottled(
+                execution_id=self._scope.execution_id,
+                step_id=SYNTHESIS if order.purpose == "synthesize" else PLANNING,
+                attempt=order.attempt,
+                model=", ".join(error.context.get("models", ())),
+                delay_ms=delay,
+                reason=error.message,
+            )
+        )
+        await asyncio.sleep(delay / 1000)
+        return True
 
     async def _plan(self, order: AskModel) -> str:
         scope = self._scope

@@ -562,6 +562,7 @@ class ViewState:
             node.note = ""
 
     def _ai_throttled(self, fact: e.AIThrottled, at: datetime) -> None:
+        self.streams.pop(fact.step_id, None)
         node = self.running.get(_base(fact.step_id))
         if node is not None:
             node.note = line(f"throttled: {fact.reason}", 120)
