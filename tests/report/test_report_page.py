@@ -16,7 +16,7 @@ from vrooli_cli.model import events as e
 from vrooli_cli.view.report import report_page
 from vrooli_cli.view.report.layout import lay_out
 from vrooli_cli.view.report.room import fair, fitted
-from vrooli_cli.view.report.timeline import Axis, critical_path, tasks_plan
+from vrooli_cli.view.report.timeline import Axis, critical_path, rows_of, tasks_plan
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`<!--\x1b[2J\u202e\x00\ud800"
 
@@ -208,6 +208,35 @@ def test_time_between_two_lives_takes_no_room() -> None:
     assert axis.at(100) < axis.at(1_000_000) < 0.55
     assert axis.at(1_000_100) == pytest.approx(1.0, abs=0.02)
     assert axis.ticks()[0] == 0
+
+
+def test_an_attempt_whose_process_died_ends_with_its_life() -> None:
+    about: dict[str, Any] = {"execution_id": "r", "step_id": "a", "attempt": 1}
+    facts: list[tuple[int, e.Event]] = [
+        (0, e.ExecutionStarted(tool_name="shell", **about)),
+        (40, e.ContextSet(execution_id="r", step_id="b", values={"last": "event of the first life"})),
+        (9_000, e.ExecutionCancelled(reason="died", duration_ms=0, interrupted=True, **about)),
+        (9_000, e.RoutineResumed(execution_id="r", routine="made", active_ms=40)),
+        (9_000, e.ExecutionStarted(tool_name="shell", **about)),
+        (9_060, e.ExecutionCompleted(duration_ms=60, **about)),
+        (9_060, e.StepCompleted(execution_id="r", step_id="a", duration_ms=60)),
+    ]
+    history, _ = run_of(facts)
+    axis = Axis(history.stretches)
+    assert axis.total_ms == 100
+    (row,) = rows_of(history, axis, {}, [])
+    (died, done) = row.bars
+    assert died.left + died.width < done.left < 0.45
+    assert done.left + done.width == pytest.approx(1, abs=0.001)
+
+
+def test_a_suspended_run_says_which_command_answers() -> None:
+    waits = e.StepSuspended(execution_id="r", step_id="it's", reason="sure?", code="APPROVAL_REQUIRED")
+    history, _ = run_of([*step("a", 0, 5), (6, waits)])
+    history.status, history.ended = "suspended", False
+    words = Read(report_page(history, plan_of({"a": (), "it's": ("a",)}))).words
+    assert """vrooli approve r 'it'"'"'s' --resume""" in words
+    assert "critical path" not in words
 
 
 def test_every_node_has_its_own_place_and_edges_run_forward() -> None:

@@ -134,6 +134,8 @@ class _Folder:
         handler = _APPLY.get(event["type"])
         if handler is not None:
             handler(self, event, event["payload"])
+        if event["payload"].get("interrupted"):
+            return  # said by the next life, of what the last one left open
         if not run.stretches or len(run.stretches) < run.lives:
             run.stretches.append([self._now, self._now])
         run.stretches[-1][1] = self._now

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -44,7 +45,7 @@ def report_page(history: RunHistory, plan: PlanSummary | None = None, events: It
     """
     script, style = _own("report.js"), _own("report.css")
     plan = tasks_plan(history) or plan
-    critical = critical_path(history, plan)
+    critical = critical_path(history, plan) if history.ended else []
     sections = {
         "failure": _failure(history),
         "result": _result(history),
@@ -147,6 +148,8 @@ def _failure(history: RunHistory) -> Markup:
                 step.reason or step.code,
                 tag("br"),
                 history.asked.get(step.address, ""),
+                tag("br"),
+                tag("code", _answer(history.record.id, step)),
             )
             for step in waits[:50]
         ]
@@ -162,7 +165,16 @@ def _failure(history: RunHistory) -> Markup:
         rows = [_other(step) for step in others[:50]]
         more = f" (the first 50 of {len(others)})" if len(others) > 50 else ""
         told += [tag("h3", f"Failed as well{more}"), tag("table", tag("tbody", *rows))]
+    told.append(tag("p", "go on with: ", tag("code", f"vrooli resume {history.record.id}"), cls="dim"))
     return section("failure", "What failed, and why", *told, cls="bad")
+
+
+def _answer(run: str, step: StepHistory) -> str:
+    """The command that answers what a suspended step asks."""
+    where = shlex.quote(step.address)
+    if step.code == "OUTCOME_UNKNOWN":
+        return f"vrooli resume {run} --assume {where}=done  (or =failed, =rerun)"
+    return f"vrooli approve {run} {where} --resume"
 
 
 def _other(step: StepHistory) -> Markup:

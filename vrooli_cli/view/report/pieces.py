@@ -67,4 +67,4 @@ def named(values: Mapping[str, object], *, closed: bool) -> Markup:
         tag("tr", tag("td", name, cls="mono nowrap"), tag("td", shown(value, closed=closed)))
         for name, value in values.items()
     ]
-    return tag("table", tag("tbody", *rows))
+    return tag("table", tag("tbody", *rows), cls="named")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor, log10
 
-from vrooli_cli.model.history import RunHistory, StepHistory, around_of
+from vrooli_cli.model.history import RunHistory, Span, StepHistory, around_of
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 
 MOST_ROWS = 600
@@ -110,7 +110,7 @@ def rows_of(history: RunHistory, axis: Axis, batch_of: Mapping[str, int], critic
         depth = step.address.count("/") + step.address.count("[")
         agent = "" if f"{step.address}[0]" in history.steps else step.agent  # what several do stands above their parts
         row = Row(step.address, step.status, batch_of.get(top, len(batch_of)), agent, depth)
-        row.bars = _bars(step, axis, history.last_ns)
+        row.bars = _bars(step, axis, history)
         row.critical = step.address in path
         row.duration_ms = step.duration_ms
         found.append(((row.batch, row.agent, top, _line_of(step, history)), row))
@@ -129,21 +129,26 @@ def _line_of(step: StepHistory, history: RunHistory) -> tuple[tuple[int, str], .
     return tuple(reversed(line))
 
 
-def _bars(step: StepHistory, axis: Axis, last_ns: int) -> list[Bar]:
+def _bars(step: StepHistory, axis: Axis, history: RunHistory) -> list[Bar]:
     if not step.spans:
         assert step.began_ns is not None
-        return [_bar(axis, step.began_ns, step.ended_ns or last_ns, step.status, step.address, soft=True)]
+        return [_bar(axis, step.began_ns, step.ended_ns or history.last_ns, step.status, step.address, soft=True)]
     many = len(step.spans) > 1
     return [
         _bar(
             axis,
             span.began_ns,
-            span.ended_ns or last_ns,
+            span.ended_ns or _last_of(span, history),
             span.status if span.ended_ns else "cancelled" if span.status == "cancelled" else step.status,
             f"{span.address} attempt {span.attempt}" if many else span.address,
         )
         for span in step.spans
     ]
+
+
+def _last_of(span: Span, history: RunHistory) -> int:
+    """The end of an attempt that has none of its own: of the life in which its process died, or now."""
+    return history.stretches[span.life - 1][1] if 0 < span.life < len(history.stretches) else history.last_ns
 
 
 def _bar(axis: Axis, began: int, ended: int, status: str, title: str, *, soft: bool = False) -> Bar:
