@@ -130,8 +130,6 @@ def test_the_cost_of_a_step_is_known_before_it_runs() -> None:
     bound = AIServiceManager().bind(definitions)
     assert bound.cost(400, max_tokens=100) == (100, 400 + 200)
     assert bound.cost(400, max_tokens=100, asks=3)[1] == 600 + 1000 + 1400
-    free = AIServiceManager(allow_unpriced=True).bind({"x": {"model": "m", "base_url": FAR, "api_key_env": None}})
-    assert free.unpriced([("x",)]) == ("x",) and bound.unpriced([()]) == ()
 
 
 RATES = st.fractions(0, 100)

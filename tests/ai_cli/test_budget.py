@@ -45,3 +45,14 @@ def test_a_ceiling_of_nothing_buys_nothing(words: tuple[str, str], desk: Desk) -
         done = desk.vrooli("run", desk.write([{"id": "ask", "prompt": "Hello"}], server.url), *words, "--json")
     assert (done.code, done.json["error"]["code"], done.credits) == (4, "CREDITS_EXHAUSTED", 0)
     assert server.requests == []
+
+
+def test_what_a_model_without_a_price_was_asked_counts_as_nothing_and_the_summary_says_so(desk: Desk) -> None:
+    with serving(dear) as server:
+        elsewhere = server.url.replace("127.0.0.1", "0.0.0.0")  # reaches this machine, and is no loopback address
+        models = {"odd": {"model": "m", "base_url": elsewhere, "api_key_env": None}}
+        file = desk.write([{"id": "ask", "prompt": "Hello", "model": "odd"}], models=models)
+        refused, done = desk.vrooli("run", file), desk.vrooli("run", file, "--allow-unpriced", "--json")
+    assert refused.code == 2 and "the price of the model 'odd'" in refused.err
+    assert (done.code, done.credits) == (0, 0)
+    assert "! counted as 0 credits, for nobody knows the price: odd" in done.err.replace("⚠", "!")

@@ -378,7 +378,8 @@ class ToolReturned(Event):
 class AIRequested(Event):
     """A request to a model is about to be sent; ``turn`` counts from 1.
 
-    ``asked_model`` is what the endpoint (``host:port``) calls the model, when that is another name.
+    ``asked_model`` is what the endpoint (``host:port``) calls the model, when that is another name; ``unpriced`` says
+    that nobody knows its price, so that it counts as 0.
     """
 
     step_id: str
@@ -389,6 +390,7 @@ class AIRequested(Event):
     tools: tuple[str, ...] | None = None
     asked_model: str | None = None
     endpoint: str | None = None
+    unpriced: bool | None = None
 
 
 @fact("tier3/ai/delta", volatile=True)

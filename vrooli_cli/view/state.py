@@ -40,6 +40,7 @@ FAILURES_KEPT = 50
 NOTES_KEPT = 200
 TAIL_KEPT = 24
 STREAM_KEPT = 4_000
+UNPRICED_KEPT = 8
 STREAMS_KEPT = 32
 _COMPOSITE = frozenset({"parallel", "routine"})
 _KEYS_AND_TURNS = re.compile(r"\[[^\]]*\]|#\d+")
@@ -207,6 +208,7 @@ class ViewState:
         self.seen: datetime | None = None
         self.credit_limit = credit_limit
         self.credits = self.reserved = self.tokens_in = self.tokens_out = 0
+        self.unpriced: dict[str, None] = {}  # models whose tokens count as 0, since nobody knows their price
         self.error: tuple[str, str] = ("", "")
         self.notice = ""
         self.board = Board()
@@ -538,6 +540,8 @@ class ViewState:
             node.note = ""
 
     def _ai_requested(self, fact: e.AIRequested, at: datetime) -> None:
+        if fact.unpriced and len(self.unpriced) < UNPRICED_KEPT:
+            self.unpriced[line(fact.model, 60)] = None
         node = self.running.get(_base(fact.step_id))
         if node is not None:
             node.label, node.note = line(fact.model, 60), ""

@@ -45,6 +45,7 @@ def final_summary(
     lines = _failures(state, result, look, width) if status != "completed" else _continued(state, look)
     lines += _questions(state, look) if status == "suspended" else []
     lines += _outputs(result, look)
+    lines += _unpriced(state, look)
     lines.append(_verdict(state, result, status, look, width, now))
     lines += [Line(("  ", ""), (command, "bold")) for command in _commands(state, status, hint)]
     cut = [_cut(text, width) for text in lines]
@@ -118,6 +119,14 @@ def _outputs(result: Mapping[str, Any] | None, look: Look) -> list[Line]:
     if len(named) > OUTPUTS_SHOWN:
         lines.append(Line((f"  … {plural(len(named) - OUTPUTS_SHOWN, 'more output')}", "dim")))
     return lines
+
+
+def _unpriced(state: ViewState, look: Look) -> list[Line]:
+    """What was not counted (``--allow-unpriced``)."""
+    if not state.unpriced:
+        return []
+    text = Line((f"{look.sign(ALERT)} ", "yellow"))
+    return [text.add(f"counted as 0 credits, for nobody knows the price: {', '.join(state.unpriced)}")]
 
 
 def in_short(value: Any) -> str:

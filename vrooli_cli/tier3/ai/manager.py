@@ -177,13 +177,6 @@ class BoundAI:
         """``AI_UNAVAILABLE`` (exit 6) when a step's models have no key; to be asked before any step runs."""
         return self.models.missing(used) if self._manager.is_live else None
 
-    def unpriced(self, used: Iterable[Sequence[str]]) -> tuple[str, ...]:
-        """The models that ``--allow-unpriced`` lets count as 0, for the summary."""
-        if not self._manager.is_live:
-            return ()
-        targets = (target for names in used for target in self.models.targets(names))
-        return tuple(dict.fromkeys(target.name for target in targets if not target.price.known))
-
     def cost(
         self, size: int, *, names: Sequence[str] = (), max_tokens: int | None = None, asks: int = 1
     ) -> tuple[int, int]:

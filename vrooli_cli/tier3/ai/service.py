@@ -256,6 +256,7 @@ class Told:
                 tools=tuple(tool.name for tool in request.tools) or None if first else None,
                 asked_model=target.model if target is not None and target.model != model else None,
                 endpoint=target.place if target is not None else None,
+                unpriced=True if target is not None and not target.price.known else None,
             )
         )
         return cls(request, scope, model, scope.clock.monotonic())
