@@ -509,7 +509,9 @@ class Channel:
         seq = 0 if kind.volatile else self.next_seq
         shown = None
         if self._masker is not None or len(kept) > BLOB_BYTES:
-            seen, kept, shown = self._careful(payload, kept)
+            body = kept if len(kept) <= BLOB_BYTES else None
+            del seen, kept  # what is large is not in memory a second time while it is put aside
+            seen, kept, shown = self._careful(payload, body)
             if self._blobbed:
                 self._put_aside(fact)
         self._told.append((fact, seq, now, (kind, stream.part, seen, stream.tail), payload, stream.metadata, shown))
@@ -527,7 +529,8 @@ class Channel:
         wire = event.wire() | {"payload": None, "metadata": None}
         head = encode(wire)[: -len('null,"metadata":null}')]
         tail = b',"metadata":' + self._masked(encode(metadata.wire())) + b"}\n"
-        seen, kept, shown = self._careful(event.payload, encode(event.payload))
+        body = encode(event.payload)
+        seen, kept, shown = self._careful(event.payload, body if len(body) <= BLOB_BYTES else None)
         self._blobbed.clear()
         self._told.append((event, seq, now, head + seen + tail, event.payload, metadata, shown))
         self._lines.append(head + kept + tail)
@@ -539,18 +542,20 @@ class Channel:
         self._bus._owners.setdefault(execution_id, self)
         return stream
 
-    def _careful(self, payload: Mapping[str, Any], body: bytes) -> tuple[bytes, bytes, Shown | None]:
+    def _careful(self, payload: Mapping[str, Any], body: bytes | None) -> tuple[bytes, bytes, Shown | None]:
         """The payload for people, the payload for the log, and what may be shown of it if that is not all.
 
-        Large fields go into blobs. The log has a secret as a sentinel, so that a resume can put it back; people see
-        ``***``.
+        A payload whose ``body`` is None is large, and its large fields go into blobs. The log has a secret as a
+        sentinel, so that a resume can put it back; people see ``***``.
         """
         blobs: dict[str, bytes] = {}
-        if len(body) > BLOB_BYTES and self.failure is None:
+        if body is None and self.failure is None:
             try:
                 body = self._slim(payload, blobs)
             except StoreError as error:
                 self._fail(error)
+        if body is None:
+            body = encode(payload)
         sealed = body if self._masker is None else self._masker.seal(body)
         seen = show(sealed) if sealed is not body else body
         shown = (seen, blobs) if seen != body or blobs else None
