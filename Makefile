@@ -43,7 +43,7 @@ floors: $(VENV)/.dev ## no module imports upward
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.run ## vrooli beside its peers and the floor, some 40 minutes; writes docs/benchmarks.md
-	$(BIN)/python tests/bench/bench.py --out docs/benchmarks.md
+	$(BIN)/python tests/bench/bench.py --out docs/benchmarks.md $(BENCH)
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[docs]'; \

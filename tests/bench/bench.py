@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,6 +89,10 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def _place(peer: Peer, shape: str, count: int) -> str:
+    return f"{peer.name}, {shape} of {count:,}"
+
+
 class Bench:
     """One run of the harness.
 
@@ -99,12 +104,14 @@ class Bench:
     def __init__(self, folder: Path, rounds: int, only: list[str], most: int = 10_000) -> None:
         self.folder = folder
         self.rounds = rounds
+        self.done = 0
         self.most = most
         self.peers = [peer for peer in PEERS if not only or peer.name.split()[0] in only]
         self.versions: dict[str, str] = {}
         self.times: dict[tuple[str, str, int], list[dict[str, float]]] = {}
         self.starts: dict[str, list[tuple[float, float]]] = {}
         self.failed: dict[str, str] = {}
+        self.slow: set[tuple[str, str, int]] = set()  # what is not asked for again
 
     # -- environments -------------------------------------------------------------------------------------------------
 
@@ -125,8 +132,10 @@ class Bench:
             return self._said([str(binary), "version"])
         if peer.name.startswith("make"):
             return self._said(["make", "--version"])
+        if peer.name == "vrooli":
+            return version("vrooli")
         if not peer.needs:
-            return platform.python_version()
+            return f"Python {platform.python_version()}"
         python = self._python(peer)
         if not python.exists():
             say(f"{peer.name}: installing")
@@ -157,21 +166,23 @@ class Bench:
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
-    def measure(self) -> None:
-        """All rounds."""
-        for number in range(self.rounds):
+    def measure(self) -> Iterator[int]:
+        """All rounds; the number of each when it is done."""
+        for number in range(1, self.rounds + 1):
             for shape, count in WORK:
                 for peer in self.peers:
                     if self._does(peer, shape, count):
                         self._one(peer, shape, count)
             if any(peer.name == "vrooli" for peer in self.peers):
                 self._start_up()
-            say(f"round {number + 1} of {self.rounds} done")
+            self.done = number
+            say(f"round {number} of {self.rounds} done")
+            yield number
 
     def _does(self, peer: Peer, shape: str, count: int) -> bool:
         if shape not in GRAPHS:
             return shape in peer.work
-        return count <= min(peer.most, self.most) and f"{peer.name} {shape} {count}" not in self.failed
+        return count <= min(peer.most, self.most) and (peer.name, shape, count) not in self.slow
 
     def _one(self, peer: Peer, shape: str, count: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -183,16 +194,19 @@ class Bench:
                 )
                 told = json.loads(done.stdout.strip().splitlines()[-1])
             except subprocess.TimeoutExpired:
+                self.slow.add((peer.name, shape, count))
                 self._miss(peer, shape, count, f"more than {TIMEOUT:.0f} s")
             except (subprocess.CalledProcessError, IndexError, ValueError) as error:
                 lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
                 self._miss(peer, shape, count, lines[-1][:200] if lines else "failed")
             else:
                 self.times.setdefault((peer.name, shape, count), []).append(told)
+                self.failed.pop(_place(peer, shape, count), None)
 
     def _miss(self, peer: Peer, shape: str, count: int, why: str) -> None:
-        self.failed[f"{peer.name} {shape} {count}"] = why
-        say(f"{peer.name}, {shape} of {count}: {why}")
+        if (peer.name, shape, count) not in self.times:  # another round may have gone well
+            self.failed[_place(peer, shape, count)] = why
+        say(f"{_place(peer, shape, count)}: {why}")
 
     def _start_up(self) -> None:
         """Each start and its floor in turn; the first of each fills the caches and does not count."""
@@ -278,7 +292,7 @@ class Bench:
                     yield f"| {shape} {count:,} | {told} | {memory:.0f} MB |"
 
     def _started(self) -> Iterator[str]:
-        if not self.starts:
+        if not self.starts:  # vrooli was not asked for
             return
         yield "## Start-up"
         yield ""
@@ -294,7 +308,7 @@ class Bench:
 
     def _notes(self) -> Iterator[str]:
         today = datetime.now(UTC).date().isoformat()
-        yield f"{today}, medians of {self.rounds}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
+        yield f"{today}, medians of {self.done}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores,"
         yield f"Python {platform.python_version()}. Versions: "
         yield "; ".join(f"{name} {version}" for name, version in self.versions.items()) + "."
         for name, why in self.failed.items():
@@ -315,12 +329,11 @@ def main() -> None:
         say("make: not found")
     bench = Bench(flags.folder, flags.rounds, flags.only, flags.most)
     bench.install()
-    bench.measure()
-    table = bench.table()
-    sys.stdout.write(table)
-    if flags.out is not None:
-        head = flags.out.read_text().partition("<!-- bench -->")[0]
-        flags.out.write_text(f"{head}<!-- bench -->\n\n{table}")
+    for _ in bench.measure():
+        if flags.out is not None:  # after every round, so that a run that is stopped has not been for nothing
+            head = flags.out.read_text().partition("<!-- bench -->")[0]
+            flags.out.write_text(f"{head}<!-- bench -->\n\n{bench.table()}")
+    sys.stdout.write(bench.table())
 
 
 if __name__ == "__main__":
