@@ -96,6 +96,40 @@ def test_the_allocated_team_reaches_the_root_goal_in_the_order_of_its_tasks() ->
     assert org.goal_states()["served"] == "satisfied"
 
 
+def test_a_group_that_nobody_needs_is_not_there_with_what_it_would_need() -> None:
+    cellar = {"min": 2, "max": 4, "roles": {"cook": {"max": 0}}}
+    house = {
+        "roles": {"staff": {"min": 2}, "guide": {"max": 2}, "clerk": {"min": 1}, "cook": {"min": 1, "max": 2}},
+        "compatibilities": [
+            {"from": "staff", "to": "guide", "extends_subgroups": True},
+            {"from": "staff", "to": "clerk", "scope": "inter-group"},
+            {"from": "staff", "to": "staff", "scope": "inter-group", "extends_subgroups": True},
+        ],
+        "subgroups": {"annex": {"max": 2, "roles": {"staff": {}}, "subgroups": {"cellar": cellar}}},
+    }
+    kinds = {"staff": {}, "guide": {"extends": "staff"}, "clerk": {"extends": "guide"}, "cook": {"extends": "guide"}}
+    norms = [("clerk", "obligation", "open"), ("guide", "permission", "open"), ("guide", "obligation", "see")]
+    norms += [("staff", "obligation", "keep"), ("cook", "obligation", "keep")]
+    goals = {"all": {"plan": {"parallel": ["way", "end"]}}, "way": {"plan": {"choice": ["one", "two"]}}}
+    missions = {
+        "open": {"min": 1, "goals": ["one", "way"]},
+        "see": {"goals": ["one", "all", "two"]},
+        "keep": {"min": 2, "max": 4, "goals": ["end", "way", "one", "two"]},
+    }
+    spec = organisation_from_data(
+        {
+            "structural": {"roles": kinds, "groups": {"house": house}},
+            "functional": {
+                "schemes": {"s": {"goals": {**goals, "one": {}, "two": {}, "end": {}}, "missions": missions}}
+            },
+            "normative": {"norms": [{"role": r, "type": t, "mission": m} for r, t, m in norms]},
+        }
+    )
+    for size in range(3, 8):
+        agents = crew(" ".join("abcdefg"[:size]))
+        enacted(spec, agents, organize(agents, spec))
+
+
 def test_roles_go_to_capable_agents() -> None:
     spec = kitchen(structural__roles__cook={"extends": ["staff"], "capabilities": ["knives"]})
     team = organize(crew("ana bob cid", cid="knives"), spec)

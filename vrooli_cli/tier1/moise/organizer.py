@@ -524,10 +524,11 @@ class _Team:
         )
 
     def _is_used(self, slot: _Slot) -> bool:
-        """A group that must be there, or in which somebody plays."""
+        """A group in which somebody plays, or that must be there because its parent is."""
         if slot.parent is None or any(s.within(slot) for _, s, _ in self._plays):
             return True
-        return self._encoding.structure.subgroup_cardinality(slot.parent.kind.id, slot.kind.id).min > 0
+        needed = self._encoding.structure.subgroup_cardinality(slot.parent.kind.id, slot.kind.id).min > 0
+        return needed and self._is_used(slot.parent)
 
     def _largest_first(self) -> list[TaskLike | SchemeTask]:
         """Goals whose agents are given, then the others from the largest on, which evens the loads out."""
