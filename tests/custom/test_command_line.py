@@ -65,6 +65,19 @@ def test_validate_and_plan_import_nothing(project: Path) -> None:
     assert "imported" in vrooli("validate", "r", "--import-tools", folder=project).stderr
 
 
+def test_validate_knows_tool_files_and_the_project_file(project: Path) -> None:
+    (project / "vrooli.yaml").write_text("defalts: {}\n")
+    (project / "tools" / "count.yaml").write_text("command: wc\n")
+    (project / "tools" / "shout.py").write_text("from vrooli_cli import tool\n\n@tool(efects=1)\ndef f(): ...\n")
+    files = ("vrooli.yaml", "tools/count.yaml", "tools/shout.py")
+    told = json.loads(vrooli("validate", *files, "-o", "json", folder=project).stdout)
+    assert [(one["file"], one["line"]) for one in told] == list(zip(files, (1, 1, 4), strict=True))
+    (project / "vrooli.yaml").write_text("")
+    assert vrooli("validate", "vrooli.yaml", "tools/broken.py", folder=project).returncode == 0
+    (project / "more" / "extra.yaml").write_text("steps: [{id: a, wait: 1ms}]\n")
+    assert vrooli("validate", "more/extra.yaml", folder=project).returncode == 0
+
+
 def test_a_tool_of_a_broken_file_is_missed_with_the_reason(project: Path) -> None:
     broken = project / "tools" / "broken.py"
     broken.write_text(broken.read_text() + "@tool\ndef lost() -> int:\n    return 1\n")

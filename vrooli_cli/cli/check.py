@@ -49,7 +49,8 @@ def validate(
 ) -> int:
     """Say everything that is wrong with files; run nothing, import no tool file, need no key.
 
-    Nothing is printed and the exit code is 0 when all is well; warnings are printed, too, and change nothing.
+    Routines, swarms, tests, vrooli.yaml and the files in the project's tools/ are known as what they are. Nothing is
+    printed and the exit code is 0 when all is well; warnings are printed, too, and change nothing.
     """
     from vrooli_cli.cli.output import Stdout
     from vrooli_cli.cli.session import Stdin, settings_of
@@ -80,14 +81,34 @@ def problem_list(call: Invocation, settings: Settings, file: str, stdin: Stdin) 
     from vrooli_cli.cli.session import problems_of
 
     try:
-        if file.endswith((".test.yaml", ".test.yml")):
-            from vrooli_cli.testing.cases import read_test_file
-
-            read_test_file(Path(file))
-            return []
-        return problems_of(call, load(file, stdin), settings)
+        found = _of_another_kind(Path(file))
+        return problems_of(call, load(file, stdin), settings) if found is None else found
     except DefinitionError as error:
         return list(error.problems)
+
+
+def _of_another_kind(path: Path) -> list[Problem] | None:
+    """What is wrong with a test file, a project or a tool file; None when the file is none of them.
+
+    Raises:
+        DefinitionError: With what is wrong with it.
+    """
+    from vrooli_cli.loading.project import PROJECT_FILE, find_project, load_project
+
+    if path.name.endswith((".test.yaml", ".test.yml")):
+        from vrooli_cli.testing.cases import read_test_file
+
+        read_test_file(path)
+        return []
+    if path.name == PROJECT_FILE and path.is_file():
+        load_project(path.parent)
+        return []
+    root = find_project(path.parent)
+    if root is not None and path.is_file() and path.resolve().parent == (root / "tools").resolve():
+        from vrooli_cli.tier3.custom import problems_of_file
+
+        return problems_of_file(path)
+    return None
 
 
 _PLAN_FORMATS = ("text", "json", "mermaid", "dot")

@@ -3,6 +3,7 @@
 ::
 
     load_tools      everything that a project, ``--tools`` and installed packages bring, and what is wrong with it
+    problems_of_file    what is wrong with one tool file
     author.tool     the decorator that makes a function a tool (``from vrooli_cli import tool``)
 
 A file is *read* for ``validate`` and ``plan``, and *imported* for a run. What is broken is a problem with its line, and
@@ -74,6 +75,13 @@ def load_tools(folders: Iterable[Path], *, importing: bool, installed: bool = Tr
         tools += found
         problems += wrong
     return CustomTools(tuple(tools), tuple(problems))
+
+
+def problems_of_file(path: Path) -> list[Problem] | None:
+    """What is wrong with one tool file, which is read and not imported; None for a YAML file that defines no tool."""
+    from vrooli_cli.tier3.custom.command import is_command_file
+
+    return _of_file(path, importing=False)[1] if path.suffix == ".py" or is_command_file(path) else None
 
 
 def _installed(importing: bool) -> tuple[list[Tool], list[Problem]]:
