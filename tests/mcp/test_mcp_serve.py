@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,15 +49,16 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "routines").mkdir()
     (tmp_path / "routines" / "hello.yaml").write_text(HELLO)
     (tmp_path / "routines" / "slow.yaml").write_text(SLOW)
+    (tmp_path / "routines" / "ask.yaml").write_text("steps: [{id: sure, approval: Really?}]\n")
     (tmp_path / "routines" / "broken.yaml").write_text("steps: []\n")
     (tmp_path / "routines" / "hello.test.yaml").write_text("routine: hello.yaml\ncases: [{name: a}]\n")
     return tmp_path
 
 
 @asynccontextmanager
-async def client(folder: Path) -> AsyncIterator[ClientSession]:
+async def client(folder: Path, *flags: str) -> AsyncIterator[ClientSession]:
     """A session with ``vrooli mcp serve`` in a folder."""
-    command = StdioServerParameters(command=VROOLI, args=["mcp", "serve", "--no-store"], cwd=folder)
+    command = StdioServerParameters(command=VROOLI, args=["mcp", "serve", *(flags or ("--no-store",))], cwd=folder)
     with (folder / "stderr").open("w") as errors:
         async with stdio_client(command, errlog=errors) as (read, write), ClientSession(read, write) as session:
             await session.initialize()
@@ -70,7 +73,7 @@ async def test_routines_are_tools_with_their_inputs_as_schema_and_progress(proje
 
     async with client(project) as session:
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-        assert set(tools) == {"hello", "slow"}
+        assert set(tools) == {"hello", "slow", "ask"}
         assert tools["hello"].description == "Says hello."
         assert tools["hello"].input_schema == {
             "type": "object",
@@ -88,8 +91,22 @@ async def test_routines_are_tools_with_their_inputs_as_schema_and_progress(proje
         assert "did you mean 'name'?" in wrong.content[0].text
         unknown: Any = await session.call_tool("nobody", {})
         assert unknown.is_error
-    assert "broken.yaml" in (project / "stderr").read_text()
+    assert (project / "stderr").read_text().count("broken.yaml:1:") == 1
     assert told == [(1, 2, "a completed"), (2, 2, "b completed")]
+
+
+async def test_a_run_that_waits_says_which_command_answers_and_a_broken_routine_what_is_wrong(project: Path) -> None:
+    async with client(project, "--store", "s.db") as session:
+        waits: Any = await session.call_tool("ask", {})
+        broken: Any = await session.call_tool("broken", {})
+    assert waits.is_error
+    first, command = waits.content[0].text.splitlines()
+    assert "APPROVAL_REQUIRED" in first
+    words = shlex.split(command)
+    assert (words[:2], words[3:]) == (["vrooli", "approve"], ["sure", "--resume", "--store", "s.db"])
+    answered = await asyncio.to_thread(subprocess.run, [VROOLI, *words[1:]], cwd=project, capture_output=True)
+    assert answered.returncode == 0
+    assert "broken.yaml:1:" in broken.content[0].text
 
 
 async def test_a_cancelled_call_stops_its_run(project: Path) -> None:

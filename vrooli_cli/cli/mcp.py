@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ import typer
 from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand, VerbGroup
 from vrooli_cli.cli.options import Debug, Folders
-from vrooli_cli.errors import DefinitionError, InputError, VrooliError
+from vrooli_cli.errors import DefinitionError, InputError, Problem, VrooliError
 
 if TYPE_CHECKING:
     from vrooli_cli.loading.bundle import LoadedBundle
@@ -67,6 +68,7 @@ class _Serving:
         self._call = call
         self._settings = settings
         self._project = project
+        self._told: set[Problem] = set()
 
     async def run(self) -> None:
         """Until the client goes."""
@@ -81,21 +83,26 @@ class _Serving:
             await server.run(read, write, server.create_initialization_options())
 
     def _routines(self) -> dict[str, LoadedBundle]:
-        """Name → routine, as the files are now; one that is wrong is told on stderr and left out."""
+        """Name → routine, as the files are now; one that is wrong is told on stderr, once, and left out."""
+        found: dict[str, LoadedBundle] = {}
+        for name, path in self._files().items():
+            try:
+                found[name] = self._loaded(path)
+            except DefinitionError as error:
+                new = [problem for problem in error.problems if problem not in self._told]
+                self._told.update(new)
+                Console(self._call).problems(new)
+        return found
+
+    def _files(self) -> dict[str, Path]:
+        assert self._project.routines is not None
+        paths = sorted(self._project.routines.iterdir())
+        return {one.stem: one for one in paths if one.suffix in (".yaml", ".yml") and not one.stem.endswith(".test")}
+
+    def _loaded(self, path: Path) -> LoadedBundle:
         from vrooli_cli.loading.bundle import load_bundle
 
-        assert self._project.routines is not None
-        found: dict[str, LoadedBundle] = {}
-        for path in sorted(self._project.routines.iterdir()):
-            if path.suffix not in (".yaml", ".yml") or path.stem.endswith(".test"):
-                continue
-            try:
-                loaded = load_bundle(path, project=self._project)
-            except DefinitionError as error:
-                Console(self._call).problems(error.problems)
-                continue
-            found[path.stem] = loaded
-        return found
+        return load_bundle(path, project=self._project)
 
     async def _list(self, context: Any, params: Any) -> Any:
         from mcp_types import ListToolsResult, Tool
@@ -108,19 +115,20 @@ class _Serving:
         return ListToolsResult(tools=tools)
 
     async def _called(self, context: Any, params: Any) -> Any:
-        loaded = self._routines().get(params.name)
-        if loaded is None:
+        path = self._files().get(params.name)
+        if path is None:
             return _failure(f"there is no routine {params.name!r}")
         try:
-            result = await self._run(loaded, params.arguments or {}, context.session, _trace_of(params))
+            arguments = params.arguments or {}
+            return await self._run(self._loaded(path), arguments, context.session, _trace_of(params))
         except VrooliError as error:
             return _failure(f"{error.code}: {error.message}")
-        return _answer(result)
 
     async def _run(
         self, loaded: LoadedBundle, arguments: Mapping[str, Any], session: Any, trace: Mapping[str, str]
-    ) -> ExecutionResult:
-        """One run; a cancel of the call stops it, and waits until it has stopped."""
+    ) -> Any:
+        """The answer of one run; a cancel of the call stops it, and waits until it has stopped."""
+        from vrooli_cli.cli.drive import How, commands
         from vrooli_cli.cli.session import approver_of, architecture_of, open_journal
         from vrooli_cli.loading.inputs import resolve_inputs
 
@@ -135,7 +143,9 @@ class _Serving:
             running = asyncio.ensure_future(prepared.run())
             telling = asyncio.ensure_future(progress.tell())
             try:
-                return masked(await asyncio.shield(running), prepared.scope.masker)
+                result = masked(await asyncio.shield(running), prepared.scope.masker)
+                how = How(kept=not self._settings.no_store, store=self._settings.store)
+                return _answer(result, commands(result, prepared, how))
             except asyncio.CancelledError:
                 prepared.cancel("the client cancelled the call")
                 await asyncio.wait([running])
@@ -208,7 +218,8 @@ def inputs_schema(loaded: LoadedBundle) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _answer(result: ExecutionResult) -> Any:
+def _answer(result: ExecutionResult, next_: Sequence[str]) -> Any:
+    """The result as the client gets it; of a run that has stopped also the commands with which a person goes on."""
     from mcp_types import CallToolResult, TextContent
 
     from vrooli_cli.cli.output import as_json, outputs_text
@@ -217,7 +228,7 @@ def _answer(result: ExecutionResult) -> Any:
         error = result.error
         step = f"{error.step}: " if error and error.step else ""
         told = f"{step}{error.code}: {error.message}" if error else f"the run ended {result.status.value}"
-        return _failure(told)
+        return _failure("\n".join([told, *next_]))
     value = result.result
     text = outputs_text(True, value) or as_json(value).decode()
     structured = value if isinstance(value, dict) else {"result": value}
