@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -115,6 +117,26 @@ async def test_a_server_that_cannot_be_used_is_one_line(
 ) -> None:
     result = await run(tmp_path, [{"id": "s", "tool": "a.say", "parameters": {"text": "x"}}], a=definition)
     assert message in error_of(result)
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "401; is there a key in its `headers:`?"), (502, "502")])
+async def test_a_server_over_http_that_refuses_is_told_with_its_status(status: int, told: str, tmp_path: Path) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(status, explain="<html>long</html>")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        definition = {"url": f"http://127.0.0.1:{server.server_port}/mcp"}
+        result = await run(tmp_path, [{"id": "s", "tool": "a.say", "parameters": {"text": "x"}}], a=definition)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert error_of(result) == f"the MCP server 'a' answered with the HTTP status {told}"
 
 
 async def test_a_server_that_dies_in_a_call_is_told_and_started_again(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class McpServer:
     def _streams(self) -> Any:
         url = self._definition.get("url")
         if url:
-            return _http(url, self._definition.get("headers") or {})
+            return _http(url, self._definition.get("headers") or {}, self._told)
         argv = [self._definition["command"], *map(str, self._definition.get("args") or ())]
         return stdio(argv, self._env, self._definition.get("cwd") or ".", self._told, self._owned)
 
@@ -194,6 +194,9 @@ class McpServer:
             return ToolError(message, retryable=False)
         if isinstance(cause, TimeoutError):
             how = f"did not answer within {self._patience:g} s"
+        elif self._told.status is not None:
+            key = "; is there a key in its `headers:`?" if self._told.status in (401, 403) else ""
+            how = f"answered with the HTTP status {self._told.status}{key}"
         elif self._told.exit_code is not None:
             how = f"ended with {self._told.exit_code} before it answered"
         else:
@@ -210,14 +213,17 @@ def _client() -> Any:
 
 
 @asynccontextmanager
-async def _http(url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
+async def _http(url: str, headers: Mapping[str, str], told: Told) -> AsyncIterator[Any]:
+    async def note(response: Any) -> None:  # the SDK's error does not say it
+        if response.is_error and response.request.method == "POST":
+            told.status = response.status_code
+
     from mcp.client.streamable_http import streamable_http_client
     from mcp.shared._httpx_utils import create_mcp_http_client
 
-    async with (
-        create_mcp_http_client(headers=dict(headers)) as client,
-        streamable_http_client(url, http_client=client) as streams,
-    ):
+    client = create_mcp_http_client(headers=dict(headers))
+    client.event_hooks["response"].append(note)
+    async with client, streamable_http_client(url, http_client=client) as streams:
         yield streams[0], streams[1]
 
 

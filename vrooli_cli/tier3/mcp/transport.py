@@ -31,11 +31,13 @@ class Told:
 
     Attributes:
         exit_code: Once it has ended.
+        status: The HTTP status with which it refused a request, of a server that has an address.
     """
 
     stderr: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
     noise: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     exit_code: int | None = None
+    status: int | None = None
 
     def line(self) -> str:
         """The last thing it said, for the end of an error; empty when there is nothing."""
