@@ -144,6 +144,8 @@ def test_planning_given_tasks_needs_no_model_though_running_them_does(write: Wri
     assert frozen.code == 0, frozen.err
     assert call("validate", write("frozen.yaml", frozen.out)).code == 0
     again = call("run", "frozen.yaml", "--plan-only").out
+    as_json = json.loads(call("run", "frozen.yaml", "--plan-only", "-o", "json").out)
+    assert as_json["assignments"].keys() == {task["id"] for task in as_json["tasks"]}
     assert again.splitlines()[1:] == frozen.out.splitlines()[1:]
 
 

@@ -214,16 +214,19 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
     events = open_events(asked.how)
     threads = threading.enumerate()
     if asked.plan_only:
-        return asyncio.run(_print_plan(call, architecture, loaded, values))
+        return asyncio.run(_print_plan(call, architecture, loaded, values, asked.how.format))
     code = asyncio.run(_execute(call, architecture, loaded, values, settings, asked.how, approver, events))
     return leave(code, threads)
 
 
 async def _print_plan(
-    call: Invocation, architecture: ExecutionArchitecture, loaded: LoadedBundle, values: dict[str, Any]
+    call: Invocation, architecture: ExecutionArchitecture, loaded: LoadedBundle, values: dict[str, Any], form: str
 ) -> int:
-    """``--plan-only``: tasks and team as a swarm file, which runs without a planning call."""
+    """``--plan-only``: tasks and team as a swarm file, in YAML or JSON, which runs without a planning call."""
+    import json
+
     from vrooli_cli.cli.output import Stdout
+    from vrooli_cli.loading.text import read_text
     from vrooli_cli.tier1.swarm import PreparedSwarm
     from vrooli_cli.tier2.prepared import RunOptions
 
@@ -232,7 +235,10 @@ async def _print_plan(
         if not isinstance(prepared, PreparedSwarm):
             raise InputError("--plan-only is for swarms; `vrooli plan FILE` shows the plan of a routine")
         call.masker = prepared.scope.masker
-        Stdout(call).text(await prepared.plan_only())
+        plan = await prepared.plan_only()
+        if form == "json":
+            plan = json.dumps(read_text(plan.encode(), "plan").data, indent=2, ensure_ascii=False)
+        Stdout(call).text(plan)
     return 0
 
 
