@@ -1,8 +1,8 @@
 """The asyncio shell around the machine of tier 2, and the door of the tier.
 
 The shell has no opinion. It tells the machine what happened, publishes the events of the turn, and performs the
-instructions once the commit that holds them is through. All stimuli of one loop iteration are told in one turn, so a
-fan-in of a hundred completions is one commit.
+instructions once the commit that holds them is through. The stimuli of one loop iteration are told in one turn of a
+millisecond at the most: completions that come together share a commit, and a thousand of them do not stop the loop.
 """
 
 from __future__ import annotations
