@@ -57,10 +57,12 @@ class Syncer:
         Raises:
             StoreError: The disk refused.
         """
-        if self.failure is None and self._synced < self._commits:
+        if self._synced < self._commits:
             loop = asyncio.get_running_loop()
             done = loop.create_future()
-            with self._lock:
+            with self._lock:  # who comes after the last answer has to see why it was the last
+                if self.failure is not None:
+                    raise StoreError(self.failure.message)
                 self._waiting.append(_Waiting(self._commits, loop, done))
             self._urgent.set()
             await done
