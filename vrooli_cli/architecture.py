@@ -179,7 +179,7 @@ class ExecutionArchitecture:
         self.tracker = ResourceTracker(self.clock)
         self.host = LocalHost()
         self.host.processes.noting = self._note_commands
-        self._leases: dict[str, Lease] = {}
+        self._leases: dict[str, tuple[Lease, Masker | None]] = {}  # of the runs at work
         self._hosts: dict[str, LocalHost] = {}
         self._tool_folders = folders
         self._environ = dict(os.environ if environ is None else environ)
@@ -553,7 +553,7 @@ class ExecutionArchitecture:
         metadata = EventMetadata(context.correlation_id, context.user_id, context.swarm_id)
         earlier = self._earlier_run(opening, masker)  # it may be unreadable: then nothing begins
         channel, lease = self._channel(opening, metadata, masker)
-        self._leases[context.execution_id] = lease
+        self._leases[context.execution_id] = lease, masker
         try:
             work = _WorkFolder(context.execution_id)
             if any("work_dir" in text for text in opening.bundle.texts.values()):
@@ -675,12 +675,13 @@ class ExecutionArchitecture:
 
     def _note_commands(self, run_id: str) -> None:
         """A command of a run has begun: whoever finds the run dead is to know what may still be at work."""
-        lease = self._leases.get(run_id)
-        if lease is not None:
-            lease.note(orphans.note(self.host.processes.at_work(run_id)))
+        if run_id in self._leases:
+            lease, masker = self._leases[run_id]
+            notes = orphans.note(self.host.processes.at_work(run_id))
+            lease.note(masker.mask(notes) if masker is not None else notes)
 
     def _release(self, run_id: str) -> None:
-        lease = self._leases.pop(run_id, None)
+        lease, _ = self._leases.pop(run_id, (None, None))
         if lease is not None:
             lease.release()
 

@@ -113,3 +113,18 @@ def test_another_process_of_the_same_number_is_not_touched() -> None:
         half = notes[: len(notes) // 2]
         assert [orphans.living(text) for text in (earlier, of_another_boot, half, b"", b"7\nnull\n")] == [[]] * 5
         process.kill()
+
+
+def test_no_secret_is_noted(vrooli: Shell) -> None:
+    file = vrooli.write("""
+inputs: {token: {type: string, secret: true}}
+steps:
+  - id: each
+    for_each: {items: ["{{ token }}"], key: "{{ item }}"}
+    tool: shell
+    parameters: {command: "until grep -s each journal.db.locks/* > seen; do sleep 0.01; done"}
+""")
+    assert vrooli("run", file, "-i", "token=canary-0815").code == 0
+    seen = (vrooli.folder / "seen").read_text()
+    assert "each[***]" in seen
+    assert "canary-0815" not in seen

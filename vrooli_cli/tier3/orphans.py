@@ -1,4 +1,4 @@
-"""AtWorks that outlive a run whose process was killed: noted while they run, looked for before the run goes on.
+"""Commands that outlive a run whose process was killed: noted while they run, looked for before the run goes on.
 
 A command has a session of its own, so ``kill -9`` of vrooli leaves it at work. Nobody may take another process for it:
 a session's number is used again only after its last member is gone, and a leader that began at another time, or before
