@@ -212,6 +212,16 @@ def test_junit_has_a_case_a_step_and_is_xml_whatever_was_printed(vrooli: Shell) 
     assert "never mind" in str(skipped.get("message"))
 
 
+def test_another_programs_parser_reads_the_junit_file(vrooli: Shell) -> None:
+    parser = pytest.importorskip("junitparser")
+    assert vrooli("run", vrooli.write(BAD).name, "--junit", "j.xml").code == 1
+    (suite,) = parser.JUnitXml.fromfile(str(vrooli.folder / "j.xml"))
+    assert (suite.tests, suite.failures, suite.errors, suite.skipped) == (4, 1, 0, 2)
+    results = {case.name: [type(result).__name__ for result in case.result] for case in suite}
+    assert results == {"fine": [], "taken": ["Skipped"], "broken": ["Failure"], "after": ["Skipped"]}
+    assert all(case.time >= 0 and case.classname == "r" for case in suite)
+
+
 def test_a_run_that_failed_without_a_failed_step_is_a_failed_case(vrooli: Shell) -> None:
     vrooli("run", vrooli.write("steps: [{id: a, wait: 5s}]"), "--timeout", "50ms", "--junit", "j.xml")
     suite = ElementTree.parse(vrooli.folder / "j.xml").getroot()[0]
