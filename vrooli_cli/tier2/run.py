@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from vrooli_cli.bus import Channel
@@ -168,11 +167,11 @@ class RunShell:
         if not self._stimuli:
             return
         instructions: list[Instruction] = []
-        until = monotonic() + TURN_SECONDS
+        until = self._clock.monotonic() + TURN_SECONDS
         try:
             while True:
                 instructions += self._told(self._stimuli.popleft(), until)
-                if not self._stimuli or monotonic() >= until:
+                if not self._stimuli or self._clock.monotonic() >= until:
                     break
         except Exception as bug:  # the machine is pure: whatever it raises is a bug, and the run cannot go on
             self._give_up(bug)
@@ -192,7 +191,7 @@ class RunShell:
             publish(event)
         left = []
         for order in turn.instructions:
-            if type(order) is StartAttempt and self._is_pure(order.node) and monotonic() < until:
+            if type(order) is StartAttempt and self._is_pure(order.node) and self._clock.monotonic() < until:
                 self._start(order)
             else:
                 left.append(order)
