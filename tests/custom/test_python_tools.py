@@ -296,6 +296,31 @@ def t(name: str, context: ToolContext) -> int:
     assert result.result == {"a": 15, "b": "PARAMETER_INVALID"}
 
 
+@pytest.mark.parametrize("word", ["def", "async def"])
+async def test_a_tool_says_how_it_gets_on(word: str, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "t.py",
+        f"""
+@tool(effects="none")
+{word} t(context: ToolContext) -> str:
+    for n in range(3):
+        context.emit("a row is read", rows=n)
+    return "done"
+""",
+    )
+    async with ExecutionArchitecture(Settings(tools=(str(tmp_path),))) as architecture:
+        await architecture.tier3.execute(
+            TierExecutionRequest(
+                context=architecture.context(), input=StepExecutionInput(step_id="s", tool_name="t", parameters={})
+            )
+        )
+        found = [event for event in architecture.event_bus.history() if event.type.startswith("tier3/tool/")]
+    assert [event.type.rpartition("/")[2] for event in found] == ["called", "told", "told", "told", "returned"]
+    assert [event.payload["details"] for event in found[1:4]] == [{"rows": 0}, {"rows": 1}, {"rows": 2}]
+    assert (found[1].payload["message"], found[1].payload["step_id"]) == ("a row is read", "s")
+
+
 async def test_a_time_out_reaches_a_blocking_tool(tmp_path: Path) -> None:
     text = """
 @tool(timeout=0.2)

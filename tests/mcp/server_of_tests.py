@@ -64,9 +64,17 @@ def make(description: str = "Adds two numbers.") -> MCPServer:
         print("the last words", file=sys.stderr, flush=True)
         os._exit(7)
 
+    server.add_tool(count, structured_output=False)
     server.add_tool(slow, structured_output=False)
     server.add_tool(stubborn, structured_output=False)
     return server
+
+
+async def count(ctx: Context) -> str:
+    """Tells every bit of its progress."""
+    for n in range(1_000):
+        await ctx.report_progress(n + 1, 1_000)
+    return "counted"
 
 
 async def slow(mark: str, ctx: Context) -> str:

@@ -187,6 +187,19 @@ async def test_a_call_says_which_span_it_belongs_to(http: str, tmp_path: Path) -
     assert result.result == {"s": Trace("run-1").carried("run-1", "s", 1)["traceparent"]}
 
 
+async def test_what_a_server_tells_of_its_progress_is_an_event_now_and_then(http: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(plain_yaml({"mcp_servers": {"a": {"url": http}}, "steps": [{"id": "s", "tool": "a.count"}]}))
+    told: list[Any] = []
+    async with ExecutionArchitecture() as architecture:
+        prepared = architecture.prepare(load_bundle(path), {})
+        prepared.channel.fold(told.append, kinds=["tier3/tool/told"])
+        assert (await prepared.run()).result == {"s": "counted"}
+    assert 2 <= len(told) < 500
+    assert (told[0].payload["tool_name"], told[0].payload["step_id"]) == ("a.count", "s")
+    assert (told[-1].payload["message"], told[-1].payload["details"]["total"]) == ("1000 of 1000", 1_000)
+
+
 async def test_a_locked_tool_that_changed_is_refused_and_its_schema_is_known_before(http: str, tmp_path: Path) -> None:
     same = {"url": http}
     server = McpServer("a", same, dict(os.environ))

@@ -133,7 +133,7 @@ def test_tools_lock_pins_what_servers_offer(http: str, vrooli: Shell) -> None:
     assert "t.add" not in listed.out
     assert "the MCP server t; `vrooli tools lock`" in listed.err
     done = vrooli("tools", "lock")
-    assert (done.code, done.err) == (0, "locked 10 tools of 1 MCP servers in vrooli.lock\n")
+    assert (done.code, done.err) == (0, "locked 11 tools of 1 MCP servers in vrooli.lock\n")
     assert {tool["name"] for tool in vrooli("tools", "list", "--json").json} > {"t.add", "t.say", "shell"}
     assert vrooli("tools", "list").err == ""
     locked = json.loads((vrooli.folder / "vrooli.lock").read_text())

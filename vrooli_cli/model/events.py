@@ -374,6 +374,18 @@ class ToolReturned(Event):
     call_id: str | None = None
 
 
+@fact("tier3/tool/told")
+class ToolTold(Event):
+    """A tool says how it gets on: ``ToolContext.emit``, and the progress that an MCP server tells."""
+
+    step_id: str
+    attempt: int
+    tool_name: str
+    message: str
+    details: Mapping[str, Any] | None = None
+    call_id: str | None = None
+
+
 @fact("tier3/ai/requested")
 class AIRequested(Event):
     """A request to a model is about to be sent; ``turn`` counts from 1.

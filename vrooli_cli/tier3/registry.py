@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,9 +15,10 @@ from vrooli_cli.errors import DefinitionError, Problem, ToolError, VrooliError, 
 from vrooli_cli.gate import Action, Admission, ToolTraits, traits_of
 from vrooli_cli.language.schema import Schema, Violation, compile_schema, types_of
 from vrooli_cli.language.shell import told
-from vrooli_cli.model.events import Event
+from vrooli_cli.model.events import Event, ToolTold
 from vrooli_cli.model.run import EFFECTS_ORDER, Effects
 from vrooli_cli.model.values import lean
+from vrooli_cli.tier3.plain import plain_result
 from vrooli_cli.tier3.processes import Command, Finished
 from vrooli_cli.tier3.scope import Scope, ToolInvocation
 
@@ -56,7 +58,7 @@ class ToolContext:
         memory_mb: The most that commands of this call have used.
     """
 
-    __slots__ = ("_until", "_work", "call", "memory_mb", "scope", "stopped")
+    __slots__ = ("_loop", "_until", "_work", "call", "memory_mb", "scope", "stopped")
 
     def __init__(self, call: ToolInvocation, scope: Scope, work: Work) -> None:
         self.call = call
@@ -64,6 +66,7 @@ class ToolContext:
         self.stopped = False
         self.memory_mb = 0
         self._work = work
+        self._loop: asyncio.AbstractEventLoop | None = None  # set once the call is in a thread
         self._until = None if call.seconds is None else monotonic() + call.seconds
 
     @property
@@ -111,9 +114,30 @@ class ToolContext:
             return {}
         return scope.traced(scope.execution_id, call.address, call.attempt, call.call_id)
 
-    def emit(self, fact: Event) -> None:
-        """Say that something happened."""
-        self.scope.emit(fact)
+    def emit(self, said: str | Event, **details: Any) -> None:
+        """Say how the call gets on, from any thread: the event ``tier3/tool/told``, shown and kept.
+
+        Args:
+            said: A line for people; or a fact of the engine, as it is.
+            details: For programs; values that JSON can say.
+        """
+        fact = said if isinstance(said, Event) else self._told(str(said), details)
+        if self._loop is None:
+            self.scope.emit(fact)
+        else:
+            self._loop.call_soon_threadsafe(self.scope.emit, fact)
+
+    def _told(self, message: str, details: Mapping[str, Any]) -> ToolTold:
+        call = self.call
+        return ToolTold(
+            execution_id=self.scope.execution_id,
+            step_id=call.address,
+            attempt=call.attempt,
+            tool_name=call.tool,
+            message=message,
+            details=plain_result(details) if details else None,
+            call_id=call.call_id,
+        )
 
     def secret(self, name: str) -> str:
         """The value of a declared secret."""
@@ -147,6 +171,7 @@ class ToolContext:
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a blocking function in a thread; a cancel ends it as far as Python can."""
+        self._loop = asyncio.get_running_loop()
         return await self._work.in_thread(self, function, *arguments)
 
     async def run_command(self, command: Command) -> Finished:

@@ -136,6 +136,7 @@ WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
     e.ExecutionStarted: _started,
     e.ToolCalled: _tool_called,
     e.ToolReturned: _tool_returned,
+    e.ToolTold: lambda f: (RUNNING, f.step_id, -1, f"{f.tool_name}: {f.message}"),
     e.AIRequested: lambda f: (RUNNING, f.step_id, -1, f.model if f.turn == 1 else f"{f.model}, turn {f.turn}"),
     e.AIResponded: _responded,
     e.AIThrottled: _throttled,

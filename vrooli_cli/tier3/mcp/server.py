@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
+from time import monotonic
 from typing import Any, Final
 
 from vrooli_cli.errors import ToolError, VrooliError, did_you_mean, innermost
@@ -20,6 +21,7 @@ START_SECONDS: Final = 60.0
 """The longest that a server may take until it has told its tools, where its ``timeout`` says nothing."""
 
 _MOST_PAGES: Final = 100
+_BETWEEN: Final = 0.2  # seconds between two words about progress: some servers tell every byte
 
 
 class McpServer:
@@ -150,20 +152,32 @@ class McpServer:
 
     def _calling(self, tool: str) -> Execute:
         async def execute(params: dict[str, Any], context: ToolContext, /) -> Any:
-            return await self._called(tool, params, context.trace)
+            return await self._called(tool, params, context)
 
         return execute
 
-    async def _called(self, tool: str, params: dict[str, Any], trace: Mapping[str, str]) -> Any:
-        """One call; a cancel of it reaches the server as ``notifications/cancelled``."""
+    async def _called(self, tool: str, params: dict[str, Any], context: ToolContext) -> Any:
+        """One call; a cancel of it reaches the server as ``notifications/cancelled``, its progress becomes events."""
         await self.tools()
         session = self._session
         if session is None:
             raise self._failed(ConnectionError())
         from mcp import MCPError
 
+        last = 0.0
+
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            nonlocal last
+            now = monotonic()
+            if now - last < _BETWEEN and progress != total:
+                return
+            last = now
+            of = "" if total is None else f" of {total:g}"
+            more = {} if total is None else {"total": total}
+            context.emit(message or f"{progress:g}{of}", progress=progress, **more)
+
         try:
-            result = await session.call_tool(tool, params, meta=dict(trace) or None)
+            result = await session.call_tool(tool, params, meta=dict(context.trace) or None, progress_callback=tell)
         except MCPError as error:
             if self._session is None or "closed" in error.message.lower():
                 raise await self._ended() from None
