@@ -73,6 +73,13 @@ def test_plan_tells_what_a_model_may_choose_to_do(write: Write, call: Call) -> N
     assert (line["step"], line["tool"]) == ("agent:a/work", "shell")
 
 
+def test_a_cache_that_would_keep_nothing_is_warned_of(write: Write, call: Call) -> None:
+    date = {"tool": "shell", "parameters": {"command": ["date"]}, "cache": {"ttl": "1h"}}
+    done = call("validate", write("c.yaml", [{"id": "a", **date}, {"id": "b", "effects": "none", **date}]))
+    assert done.code == 0
+    assert done.err.count("warning: nothing of this step is cached: its effects are `once`") == 1
+
+
 def test_plan_has_the_documented_parts(write: Write, call: Call) -> None:
     file = write("p.yaml", GRAPH, inputs=INPUTS, description="Notes.")
     plan = call("plan", file, "-o", "json").json

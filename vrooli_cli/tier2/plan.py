@@ -29,7 +29,7 @@ from vrooli_cli.model.routine import (
     ToolCall,
     Wait,
 )
-from vrooli_cli.model.run import Effects
+from vrooli_cli.model.run import Effects, ExecutionStrategy
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
 
@@ -363,10 +363,11 @@ class RoutineCompiler:
         path: tuple[Any, ...] = (),
         *,
         at_key: bool = False,
+        warning: bool = False,
     ) -> None:
         """Notes what is wrong; ``path`` is the reference that is meant, in the text at ``pointer``."""
         within = ".".join(str(key) for key in path)
-        problem = Problem(pointer, message, hint, code, at_key, within=within, file=self._routine.key)
+        problem = Problem(pointer, message, hint, code, at_key, within=within, file=self._routine.key, warning=warning)
         self._resolver.problems.append(problem)
 
     # -- one graph ----------------------------------------------------------------------------------------------------
@@ -490,8 +491,19 @@ class RoutineCompiler:
         if step.cache is not None and step.cache.key is not None:
             plan.cache_key = self._value(step.cache.key, (*here, "cache", "key"), level, extra=inner)
         self._action(plan, level, inner)
+        self._cacheable(plan)
         self._writes(plan, level)
         return plan
+
+    def _cacheable(self, plan: StepPlan) -> None:
+        """Warns of a ``cache`` that keeps nothing, since what has effects is not left out."""
+        step = plan.step
+        by_model = step.strategy not in (None, ExecutionStrategy.DETERMINISTIC)
+        if step.cache is None or plan.tool is None or by_model or plan.effects in (None, "none"):
+            return
+        message = f"nothing of this step is cached: its effects are `{plan.effects}`"
+        hint = "write `effects: none` if it changes nothing; otherwise leave out `cache`"
+        self._problem((*step.pointer, "cache"), message, hint, at_key=True, warning=True)
 
     def _names_item(self, when: Value, item: tuple[str, ...]) -> bool:
         return any(ref.path[0] in item for ref in when.references)
