@@ -331,7 +331,7 @@ def main() -> None:
     bench.install()
     for _ in bench.measure():
         if flags.out is not None:  # after every round, so that a run that is stopped has not been for nothing
-            head = flags.out.read_text().partition("<!-- bench -->")[0]
+            head = flags.out.read_text().partition("<!-- bench -->")[0] if flags.out.exists() else ""
             flags.out.write_text(f"{head}<!-- bench -->\n\n{bench.table()}")
     sys.stdout.write(bench.table())
 
