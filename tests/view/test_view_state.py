@@ -206,6 +206,28 @@ def test_a_resumed_run_opens_again_what_had_not_completed() -> None:
     assert not state.running and not state.failed and state.groups["fetch"].done == 11
 
 
+def test_what_was_cancelled_in_a_group_is_not_done_when_the_run_goes_on() -> None:
+    def of(kind: type[Any], step: str, **more: Any) -> e.Event:
+        event: e.Event = kind(execution_id=RUN, step_id=step, **more)
+        return event
+
+    state = say(
+        ViewState(),
+        e.RoutineStarted(execution_id=RUN, routine="r", step_count=1),
+        of(e.ExecutionStarted, "g/a", attempt=1),
+        of(e.StepCompleted, "g/a", attempts=1),
+        of(e.ExecutionStarted, "g/b", attempt=1),
+        of(e.StepCancelled, "g/b", reason="user"),
+        of(e.StepCancelled, "g", reason="user"),
+        e.RoutineCancelled(execution_id=RUN, routine="r", reason="user"),
+    )
+    assert state.groups["g"].done == 2
+    say(state, e.RoutineResumed(execution_id=RUN, routine="r"))
+    assert state.groups["g"].done == 1
+    say(state, of(e.ExecutionStarted, "g/b", attempt=2), of(e.StepCompleted, "g/b", attempts=2))
+    assert state.groups["g"].done == 2
+
+
 def test_a_child_runs_end_is_not_the_runs_end() -> None:
     state = say(
         ViewState(),

@@ -58,6 +58,8 @@ class Node:
         since: When it came to its present state.
         until: When a retry follows.
         total: Children of a composite; 0 while nobody knows.
+        done: Those that ended without failing.
+        lapsed: Those of ``done`` that did not complete either: a resumed run decides on them again.
         turn: The turn of a ``repeat``.
         note: What it is busy with, one line.
     """
@@ -68,7 +70,7 @@ class Node:
     attempt = 1
     strategy = label = note = ""
     until: datetime | None = None
-    credits = done = failed = total = turn = 0
+    credits = done = failed = lapsed = total = turn = 0
 
     def __init__(self, address: str, unit: int, owner: Node | None, at: datetime) -> None:
         self.address = address
@@ -382,6 +384,7 @@ class ViewState:
                 owner.failed += 1
             else:
                 owner.done += 1
+                owner.lapsed += status != COMPLETED
         return own
 
     def _note(self, unit: int, text: str) -> None:
@@ -445,7 +448,8 @@ class ViewState:
         self.asked.clear()
         self.failures = 0
         for group in self.groups.values():
-            group.failed = 0
+            group.done -= group.lapsed
+            group.failed = group.lapsed = 0
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
