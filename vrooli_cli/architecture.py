@@ -10,7 +10,6 @@ Nothing here decides anything; it makes things and hands them down.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
@@ -55,6 +54,7 @@ from vrooli_cli.model.run import (
     RoutineExecutionInput,
     SwarmCoordinationInput,
     TierExecutionRequest,
+    user_name,
 )
 from vrooli_cli.model.store import Lease, RunRecord, Store
 from vrooli_cli.model.swarm import SwarmBundle, SwarmDefinition
@@ -401,7 +401,7 @@ class ExecutionArchitecture:
     def context(self, run_id: str | None = None) -> ExecutionContext:
         """A fresh context: who runs, when, and under which id."""
         run_id = run_id or self.ids.new()
-        return ExecutionContext(execution_id=run_id, user_id=_user(), correlation_id=run_id, timestamp=self._now())
+        return ExecutionContext(execution_id=run_id, user_id=user_name(), correlation_id=run_id, timestamp=self._now())
 
     def allocation(self, routine: Routine | SwarmDefinition) -> ResourceAllocation:
         """The ceilings of a root run: the file's, under those of flags and environment."""
@@ -1012,10 +1012,3 @@ def _memo(opening: Opening) -> Memo | None:
 
 def _strategy_levels(routine: Routine | SwarmDefinition) -> tuple[tuple[str, Mapping[str, str]], ...]:
     return ((routine.path or routine.name, routine.policy),) if routine.policy else ()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without a passwd entry
-        return str(os.getuid()) if hasattr(os, "getuid") else ""

@@ -60,7 +60,11 @@ def test_a_signal_cancels_cleanly_and_leaves_no_child(write: Write, folder: Path
     running.send_signal(number)
     out, err = running.communicate(timeout=20)
     assert running.returncode == code and gone(group)
-    assert json.loads(out)["status"] == "cancelled" and "vrooli resume " in err and "Traceback" not in err
+    told = json.loads(out)
+    assert told["status"] == "cancelled" and "vrooli resume " in err and "Traceback" not in err
+    assert told["error"]["code"] == "CANCELLED" and told["error"]["step"] is None
+    shown = subprocess.run([*VROOLI, "runs", "show", "last", "--json"], env=environment(folder), capture_output=True)
+    assert json.loads(shown.stdout)["error"] == told["error"]
 
 
 def test_a_second_signal_leaves_at_once_and_kills_the_children(write: Write, folder: Path) -> None:
@@ -188,3 +192,48 @@ def test_a_result_moves_no_cursor_on_a_terminal_and_is_exact_in_a_pipe(write: Wr
     assert shown == "a\x1b[31mred\x1b[0m \\x1b]0;title\\x07\\x1b[2Jb\n\tc\\x9b\n"
     piped = subprocess.run(words, env=environment(folder), stdin=subprocess.DEVNULL, capture_output=True, check=True)
     assert piped.stdout.decode() == said + "\n"
+
+
+@pytest.mark.parametrize("words", [("run", b"caf\xe9.yaml"), ("resume", b"\xe9"), ("run", "r.yaml", "-i", b"x=\xe9")])
+def test_an_argument_that_is_not_utf_8_is_refused_with_a_result(
+    write: Write, folder: Path, words: tuple[str | bytes, ...]
+) -> None:
+    write("r.yaml", [ECHO], inputs={"x": {"type": "string", "required": False}})
+    done = subprocess.run([*VROOLI, *words, "--json"], cwd=folder, env=environment(folder), capture_output=True)
+    assert done.returncode == 2 and json.loads(done.stdout)["error"]["code"] == "INPUT_INVALID"
+    assert b"is not UTF-8 text" in done.stderr
+
+
+def test_a_user_whose_name_is_not_utf_8_can_run(write: Write, folder: Path) -> None:
+    named = {**os.environb, **{key.encode(): value.encode() for key, value in environment(folder).items()}}
+    named |= {b"LOGNAME": b"\xe9", b"USER": b"\xe9"}
+    file = write("r.yaml", [ECHO])
+    done = subprocess.run([*VROOLI, "run", file, "--json"], cwd=folder, env=named, capture_output=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["context"]["user_id"] == "?"
+
+
+@pytest.mark.parametrize("verb", ["run", "validate"])
+def test_a_folder_that_is_gone_is_told_in_one_line(write: Write, folder: Path, verb: str) -> None:
+    file = folder / write("r.yaml", [ECHO])
+    gone = folder / "gone"
+    gone.mkdir()
+    script = 'rmdir "$PWD" && exec "$@"'
+    command = ["sh", "-c", script, "sh", *VROOLI, verb, str(file)]
+    done = subprocess.run(command, cwd=gone, env=environment(folder), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "is not there any more" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("-", "-i", "x=-"), ("-", "--inputs", "-"), ("r.yaml", "-i", "x=-", "--inputs", "-")]
+)
+def test_stdin_that_two_want_is_refused_before_it_is_read(write: Write, process: Call, words: tuple[str, ...]) -> None:
+    write("r.yaml", [ECHO], inputs={"x": {"type": "string", "required": False}})
+    done = process("run", *words, "--json", stdin="no routine: [")
+    assert done.code == 2 and done.json["error"]["code"] == "INPUT_INVALID" and "stdin is read by" in done.err
+
+
+def test_a_short_secret_is_warned_of(write: Write, process: Call) -> None:
+    file = write("r.yaml", [ECHO], inputs={"tok": {"type": "string", "secret": True}})
+    assert "the secret 'tok' is short" in process("run", file, "-i", "tok=abc").err
+    assert "is short" not in process("run", file, "-i", "tok=abcd").err
+    assert process("run", file, "-i", "tok=abc", "-q").err == ""

@@ -81,6 +81,22 @@ def test_show_of_a_suspended_run_lists_what_is_still_to_come(vrooli: Shell) -> N
     assert shown["steps"] == printed["steps"]
     assert shown["status"] == "suspended"
     assert list(shown["steps"]) == ["ask", "later"]
+    assert shown["error"] == printed["error"] and shown["error"]["step"] == "ask"
+
+
+def test_show_of_a_suspended_swarm_says_what_the_run_said(vrooli: Shell) -> None:
+    vrooli.write("{name: work, steps: [{id: ask, approval: sure?}, {id: more, approval: really?}]}", "work.yaml")
+    swarm = "{name: s, goal: g, agents: [{id: a, capabilities: [], routine: work.yaml}], tasks: [{id: t}, {id: u}]}"
+    printed = vrooli("run", vrooli.write(swarm, "s.yaml"), "--no-input", "-o", "json").json
+    assert printed["error"]["code"] == "APPROVAL_REQUIRED" and printed["error"]["step"] == "task:t/ask"
+    assert vrooli("runs", "show", "last", "-o", "json").json["error"] == printed["error"]
+
+
+def test_a_loop_over_nothing_has_counts_of_nothing_in_both(vrooli: Shell) -> None:
+    path = vrooli.write("steps: [{id: e, for_each: [], tool: echo, parameters: {message: hi}}]")
+    printed = vrooli("run", path, "-o", "json").json["steps"]
+    assert printed["e"]["counts"] == {}
+    assert vrooli("runs", "show", "last", "-o", "json").json["steps"] == printed
 
 
 def test_a_prefix_that_two_runs_share_is_refused(two: Shell) -> None:
@@ -246,9 +262,10 @@ def test_github_sees_every_failure_beside_its_line_and_a_summary(
     assert "✅ r completed" in (vrooli.folder / "summary.md").read_text()
 
 
-@pytest.mark.parametrize("flag", ["--junit", "--report"])
+@pytest.mark.parametrize("flag", ["--junit", "--report", "--record"])
 def test_a_paper_that_cannot_be_written_stops_the_run_before_it_begins(vrooli: Shell, flag: str) -> None:
     assert vrooli("run", vrooli.write(GOOD), flag, "no/such/folder/x").code == 2
+    assert vrooli("run", vrooli.write(GOOD), flag, vrooli.folder).code == 2
     assert not vrooli.store.exists()
 
 

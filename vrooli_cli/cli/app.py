@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from inspect import get_annotations
@@ -69,7 +69,10 @@ class LazyGroup(TyperGroup):
         name = args[0] if args else ""
         if name and name not in VERBS and not ctx.resilient_parsing:
             raise InputError(_no_verb(name))
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        if not ctx.resilient_parsing:
+            _refuse_bytes(args)
+        return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """One screen, made of the table of verbs alone."""
@@ -168,6 +171,8 @@ def run_command_line(argv: Sequence[str]) -> int:
     except RecursionError:
         return refuse(call, VrooliError("this is nested too deeply to be understood", code="DEFINITION_INVALID"))
     except Exception as bug:
+        if isinstance(bug, FileNotFoundError) and _folder_is_gone():
+            return refuse(call, InputError("the folder that you are in is not there any more; go to another one"))
         return bug_found(call, bug)
 
 
@@ -185,6 +190,26 @@ def _called(call: Invocation) -> int:
     except typer.Exit as left:
         code = left.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _refuse_bytes(argv: Iterable[str]) -> None:
+    """InputError for an argument that is not UTF-8: neither the journal nor JSON could hold it."""
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise InputError(
+                f"the argument '{shown}' is not UTF-8 text; give the file or the value another name"
+            ) from None
+
+
+def _folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def interrupted(call: Invocation) -> int:

@@ -132,6 +132,9 @@ async def drive(
     from vrooli_cli.view import make_view
 
     call.masker = prepared.scope.masker
+    if call.masker is not None and how.level >= 0:
+        for name in call.masker.short_names:
+            Console(call).warning(f"the secret {name!r} is short: it is masked only where it is a whole value")
     stdout = Stdout(call)
     limit = prepared.scope.account.limit
     view = make_view(

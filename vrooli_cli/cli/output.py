@@ -185,7 +185,7 @@ def _nothing(value: Any, part: str, seen: str) -> str:
 
 def refusal_wire(error: ExecutionError) -> dict[str, Any]:
     """The ExecutionResult of a run that was refused before it had an id."""
-    from vrooli_cli.model.run import ExecutionContext, ExecutionResult, ExecutionStatus
+    from vrooli_cli.model.run import ExecutionContext, ExecutionResult, ExecutionStatus, user_name
 
     context = ExecutionContext(execution_id="", user_id=user_name())
     result = ExecutionResult(success=False, status=ExecutionStatus.FAILED, context=context, error=error)
@@ -198,13 +198,3 @@ def refusal_wire(error: ExecutionError) -> dict[str, Any]:
 def result_line(wire: Mapping[str, Any], seq: int) -> bytes:
     """The last line of a stream of events."""
     return as_json({"v": 1, "seq": seq, "type": "result", **wire}, compact=True)
-
-
-def user_name() -> str:
-    """Who runs this."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without a passwd entry
-        return str(os.getuid())

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from vrooli_cli.cli.console import one_line, visible_lines
-from vrooli_cli.cli.output import user_name
 from vrooli_cli.gate import DEFERRED, Answer, Deferred, Question
+from vrooli_cli.model.run import user_name
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -407,9 +407,9 @@ def _print_again(call: Invocation, store: Store, record: RunRecord, loaded: Load
 
 
 def _answer(ctx: typer.Context, word: str) -> int:
-    from vrooli_cli.cli.output import user_name
     from vrooli_cli.cli.session import store_of
     from vrooli_cli.journal.history import history_of
+    from vrooli_cli.model.run import user_name
 
     call: Invocation = ctx.obj
     said, params = given(ctx.params), ctx.params

@@ -192,6 +192,7 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
     from vrooli_cli.cli.session import Stdin, approver_of, architecture_of, cassette_of, open_journal
 
     stdin = Stdin()
+    stdin.share(_readers_of_stdin(asked))
     store, loaded = recalled(asked.file, settings, dry_run=asked.dry_run)
     try:
         loaded = loaded or load(asked.file, stdin)
@@ -217,6 +218,15 @@ def _run(call: Invocation, settings: Settings, asked: _Asked) -> int:
         return asyncio.run(_print_plan(call, architecture, loaded, values, asked.how.format))
     code = asyncio.run(_execute(call, architecture, loaded, values, settings, asked.how, approver, events))
     return leave(code, threads)
+
+
+def _readers_of_stdin(asked: _Asked) -> list[str]:
+    """What the command line wants stdin for."""
+    from vrooli_cli.cli.session import pairs
+
+    readers = ["the routine (-)"] if asked.file == "-" else []
+    readers += [f"-i {name}=-" for name, text in pairs(asked.inputs, "-i").items() if text == "-"]
+    return [*readers, "--inputs -"] if asked.values == "-" else readers
 
 
 async def _print_plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,10 +245,16 @@ class Stdin:
     def __init__(self) -> None:
         self._taken = ""
 
+    @staticmethod
+    def share(wishes: Sequence[str]) -> None:
+        """InputError when more than one thing wants it; asked before anything is read."""
+        if len(wishes) > 1:
+            raise InputError(f"stdin is read by {wishes[0]} already, so {wishes[1]} cannot read it, too; use a file")
+
     def take(self, what: str) -> None:
         """Claim it for ``what``; InputError when something else has it."""
         if self._taken:
-            raise InputError(f"stdin is read by {self._taken} already, so {what} cannot read it, too; use a file")
+            self.share((self._taken, what))
         self._taken = what
 
     def read(self, what: str) -> bytes:

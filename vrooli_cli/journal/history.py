@@ -6,7 +6,7 @@ log, by swarms too, and says what happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,8 @@ from vrooli_cli.model.run import (
     ResourceUsage,
     StepResult,
     StepStatus,
+    cancelled_error,
+    waiting_error,
 )
 from vrooli_cli.model.store import UNREADABLE, RunRecord, Store
 
@@ -123,6 +125,7 @@ class _Folder:
         self._agents: dict[str, str] = {}  # of a task's address, or of the execution of its part
         self._talks: dict[tuple[str, int], ModelCall] = {}  # by place and attempt: the last answer
         self._prompts: set[str] = set()  # steps that ask a model, and are not a tool's
+        self._waiting: dict[str, tuple[str, Sequence[str]]] = {}  # suspended run of a task → code, steps that wait
         self._owners: dict[str, str] = {}  # execution of a child run → the step or task that it is
         self._now = history.began_ns
 
@@ -174,6 +177,8 @@ class _Folder:
     def _ended(self, event: Wire, payload: Wire) -> None:
         run = self._run
         if event["execution_id"] != run.record.id:
+            if event["type"] == "tier2/routine/suspended":
+                self._waiting[event["execution_id"]] = (payload.get("code", "APPROVAL_REQUIRED"), payload["steps"])
             self._part_ended(event, payload)
             return
         run.status = event["type"].rpartition("/")[2].rpartition("_")[2]
@@ -181,9 +186,7 @@ class _Folder:
         run.result = payload.get("result")
         run.error = payload.get("error")
         if run.status == "suspended":
-            where = ", ".join(payload.get("steps") or payload.get("tasks") or ())
-            code = payload.get("code", "APPROVAL_REQUIRED")
-            run.error = {"code": code, "message": f"the run waits for an answer: {where}", "tier": None, "step": None}
+            run.error = self._waiting_error(payload.get("code", "APPROVAL_REQUIRED"), payload)
             for step in [one for one in run.steps.values() if one.status == "suspended"]:
                 around = around_of(step.address)
                 while around in run.steps:  # nothing works any more: it waits for what is inside
@@ -193,6 +196,11 @@ class _Folder:
             run.active_ns = payload["duration_ms"] * 1_000_000  # of all lives
         else:
             run.active_ns += max(0, self._now - self._life_began)
+
+    def _waiting_error(self, code: str, payload: Wire) -> Wire:
+        """What the run waits for: a swarm for what the first of its tasks' runs with that code waits for."""
+        first = next((steps for found, steps in self._waiting.values() if found == code), None)
+        return waiting_error(code, payload.get("steps") or first or payload.get("tasks") or ("?",)).wire()
 
     def _part_ended(self, event: Wire, payload: Wire) -> None:
         """The run of one agent's part of a task; the verdict of tier 1 is on the task as a whole."""
@@ -209,6 +217,7 @@ class _Folder:
         if payload.get("active_ms") is not None:
             run.active_ns = payload["active_ms"] * 1_000_000
         run.status, run.result, run.error, run.ended = "running", None, None, False
+        self._waiting.clear()
         run.lives += 1
         self._life_began = self._now
         for span in self._open.values():
@@ -481,11 +490,19 @@ def result_of(
         status=status,
         context=ExecutionContext.recorded(context),
         result=whole(history.result, store, lost),
-        error=ExecutionError(**history.error) if history.error else None,
+        error=_error(history),
         resources_used=usage,
         duration_ms=usage.duration_ms,
         steps=_steps(history, store, known, lost),
     )
+
+
+def _error(history: RunHistory) -> ExecutionError | None:
+    if history.error:
+        return ExecutionError(**history.error)
+    if history.status != "cancelled":
+        return None
+    return cancelled_error("tier1" if history.record.kind == "swarm" else "tier2")
 
 
 def _steps(history: RunHistory, store: Store, known: Iterable[str], lost: list[str] | None) -> dict[str, StepResult]:
@@ -512,7 +529,7 @@ def _step_result(
         result=result,
         error=ExecutionError(**step.error) if step.error and step.status != "retrying" else None,
         reason=(step.code if step.status == "suspended" else step.reason) or None,
-        counts=counts or None,
+        counts=counts if counts or step.total is not None else None,
         truncated=truncated,
     )
 

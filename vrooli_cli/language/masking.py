@@ -113,6 +113,11 @@ class Masker:
     def __bool__(self) -> bool:
         return bool(self._secrets)
 
+    @property
+    def short_names(self) -> list[str]:
+        """The names of secrets that are too short to be masked inside of a text."""
+        return [name for name, value in self._secrets.items() if value in self._short_values]
+
     def mask(self, data: bytes) -> bytes:
         """The bytes with every secret as ``***``; what is JSON (whole, or line by line) stays JSON."""
         return self._replaced(data, lambda _: MASK.encode())

@@ -7,7 +7,8 @@ Times end in ``_ms``; credits are integers, strings on the wire (one credit is a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -162,13 +163,29 @@ class ExecutionError:
         )
 
     def wire(self) -> dict[str, Any]:
-        """The plain form that events and results carry; empty parts are left out."""
-        plain: dict[str, Any] = {"code": self.code, "message": self.message, "tier": self.tier, "step": self.step}
-        if self.context:
-            plain["context"] = self.context
+        """The plain form that results carry; ``cause`` only where there is one."""
+        plain: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "tier": self.tier,
+            "step": self.step,
+            "context": self.context,
+        }
         if self.cause:
             plain["cause"] = self.cause
         return plain
+
+
+def cancelled_error(tier: Tier) -> ExecutionError:
+    """The error of a run that was stopped from outside before anything in it had failed."""
+    return ExecutionError(code="CANCELLED", message="the run was cancelled", tier=tier)
+
+
+def waiting_error(code: str, steps: Sequence[str]) -> ExecutionError:
+    """The error of a suspended run: ``steps`` wait, and the first of them is named."""
+    what = "nobody knows whether it happened" if code == "OUTCOME_UNKNOWN" else "it waits for an approval"
+    more = f" (and {len(steps) - 1} more)" if len(steps) > 1 else ""
+    return ExecutionError(code=code, message=f"{steps[0]}: {what}{more}", tier="tier2", step=steps[0])
 
 
 @lean(kw_only=True)
@@ -422,6 +439,16 @@ class StepResult:
         if self.counts is not None:
             plain["counts"] = self.counts
         return plain
+
+
+def user_name() -> str:
+    """Who runs this process; the ``user_id`` of its runs."""
+    import getpass
+
+    try:
+        return getpass.getuser().encode("utf-8", "replace").decode()  # $USER may hold any bytes
+    except (KeyError, OSError):  # a container without a passwd entry
+        return str(os.getuid()) if hasattr(os, "getuid") else ""
 
 
 @lean(kw_only=True)

@@ -24,6 +24,7 @@ from vrooli_cli.model.run import (
     StepStatus,
     SwarmCoordinationInput,
     TierExecutionRequest,
+    cancelled_error,
 )
 from vrooli_cli.model.swarm import AgentDefinition, SwarmBundle, SwarmDefinition
 from vrooli_cli.tier1.decisions import SwarmOptions
@@ -141,7 +142,9 @@ class PreparedSwarm(Prepared):
             told = [result_of(run, self.context, 0).error for run in self.shell.waiting]
             unknown = [error for error in told if error is not None and error.code == "OUTCOME_UNKNOWN"]
             return next(iter([*unknown, *told]), None)
-        return ExecutionError(**self.machine.error) if self.machine.error is not None else None
+        if self.machine.error is not None:
+            return ExecutionError(**self.machine.error)
+        return cancelled_error("tier1") if status is ExecutionStatus.CANCELLED else None
 
     def _task_result(self, task: Task) -> StepResult:
         status, reason = task.status, None

@@ -256,18 +256,22 @@ class RunMachine(Endings):
         busy = self.running or self.delayed or self.asking or self._waited or self._looking
         return not busy and self.status == "running"
 
+    @property
+    def suspension(self) -> str:
+        """The code of what the run waits for; an outcome that nobody knows goes first."""
+        unknown = any(node.reason == "OUTCOME_UNKNOWN" for node in self.suspended.values())
+        return "OUTCOME_UNKNOWN" if unknown else "APPROVAL_REQUIRED"
+
     def _suspend_run(self) -> None:
         if not self.suspended:
             story = [node.address for node in self.root.nodes if node.status not in TERMINAL][:20]
             raise IllegalMove(f"the run is stuck: nothing runs and nothing waits, open are {story}")
-        unknown = any(node.reason == "OUTCOME_UNKNOWN" for node in self.suspended.values())
-        code = "OUTCOME_UNKNOWN" if unknown else "APPROVAL_REQUIRED"
         self._emit(
             e.RoutineSuspended(
                 execution_id=self.root_id,
                 routine=self.plan.routine.name,
                 steps=tuple(itertools.islice(self.suspended, 100)),
-                code=code,
+                code=self.suspension,
                 duration_ms=self._elapsed(),
             )
         )

@@ -30,6 +30,8 @@ from vrooli_cli.model.run import (
     ResourceUsage,
     StepResult,
     StepStatus,
+    cancelled_error,
+    waiting_error,
 )
 from vrooli_cli.tier2.context import RunContext
 from vrooli_cli.tier2.instructions import (
@@ -491,7 +493,9 @@ def result_of(machine: RunMachine, context: ExecutionContext, elapsed_ms: int) -
     status = ExecutionStatus(machine.status)
     error = ExecutionError(**machine.error) if machine.error is not None else None
     if status is ExecutionStatus.SUSPENDED:
-        error = _waiting(machine)
+        error = waiting_error(machine.suspension, tuple(machine.suspended))
+    elif status is ExecutionStatus.CANCELLED:
+        error = error or cancelled_error("tier2")
     usage = ResourceUsage(
         credits_used=str(machine.credits),
         duration_ms=elapsed_ms,
@@ -508,17 +512,6 @@ def result_of(machine: RunMachine, context: ExecutionContext, elapsed_ms: int) -
         duration_ms=elapsed_ms,
         steps={node.address: step_result(node) for node in _shown(machine.root)},
     )
-
-
-def _waiting(machine: RunMachine) -> ExecutionError:
-    """What a suspended run waits for."""
-    first = next(iter(machine.suspended), None)
-    if any(node.reason == "OUTCOME_UNKNOWN" for node in machine.suspended.values()):
-        code, what = "OUTCOME_UNKNOWN", "nobody knows whether it happened"
-    else:
-        code, what = "APPROVAL_REQUIRED", "it waits for an approval"
-    more = f" (and {len(machine.suspended) - 1} more)" if len(machine.suspended) > 1 else ""
-    return ExecutionError(code=code, message=f"{first}: {what}{more}", tier="tier2", step=first)
 
 
 def _shown(root: Frame) -> list[Node]:

@@ -89,7 +89,7 @@ class LiveService:
         ask = _Ask(request, scope, caller or Anybody(), Names(tool.name for tool in request.tools))
         targets = [target for target in request.targets if target.ready]
         if not targets:
-            raise no_key(request.targets)
+            raise no_key(request.targets, "tier3")
         failed: list[tuple[Target, Fault]] = []
         for position, target in enumerate(targets):
             try:

@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit
 
-from vrooli_cli.errors import DefinitionError, Pointer, Problem, VrooliError
+from vrooli_cli.errors import DefinitionError, Pointer, Problem, Tier, VrooliError
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier3.ai.prices import FREE, UNPRICED, Price, listed_price, written_price
 
@@ -211,13 +211,13 @@ class Models:
             yield Problem(pointer, message, f"that key belongs to {host_of(self._ambient_url)}; name another variable")
 
 
-def no_key(targets: Sequence[Target]) -> VrooliError:
-    """What to set when none of these can be asked."""
+def no_key(targets: Sequence[Target], tier: Tier | None = None) -> VrooliError:
+    """What to set when none of these can be asked; ``tier`` when a step was at work already."""
     wanted = dict.fromkeys(target.key_env for target in targets if target.key_env)
     keys = " or ".join(wanted)
     names = ", ".join(target.name for target in targets)
     message = f"no key for the model {names}: set {keys}, or replay a recording with --replay FILE"
-    return VrooliError(message, code="AI_UNAVAILABLE", tier="tier3", context={"retryable": False})
+    return VrooliError(message, code="AI_UNAVAILABLE", tier=tier, context={"retryable": False})
 
 
 def is_loopback(url: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote
 
-from vrooli_cli.errors import DefinitionError, Problem, VrooliError
+from vrooli_cli.errors import DefinitionError, InputError, Problem, VrooliError
 from vrooli_cli.model.events import (
     AIResponded,
     Event,
@@ -271,12 +271,13 @@ class Cassette:
         """A cassette that keeps what is answered from now on; :meth:`save` writes it.
 
         Raises:
-            VrooliError: ``INPUT_INVALID`` when there is no such folder.
+            InputError: There is no such folder, or it is one.
         """
         cassette = cls(Path(path), "record")
         if not cassette.path.absolute().parent.is_dir():
-            message = f"--record {path}: there is no folder {cassette.path.parent}"
-            raise VrooliError(message, code="INPUT_INVALID")
+            raise InputError(f"--record {path}: there is no folder {cassette.path.parent}")
+        if cassette.path.is_dir():
+            raise InputError(f"--record {path} cannot be written: it is a folder")
         return cassette
 
     @classmethod
