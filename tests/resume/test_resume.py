@@ -51,6 +51,17 @@ def test_a_failed_run_goes_on_and_repeats_nothing_that_completed(vrooli: Shell) 
     assert len(vrooli.runs()) == 1
 
 
+def test_what_goes_on_inside_a_group_or_loop_is_an_attempt_of_this_life(vrooli: Shell) -> None:
+    gate = "{id: gate, effects: idempotent, tool: shell, parameters: {command: 'sleep 0.1; test -e open'}}"
+    loop = gate.replace("id: gate", "id: loop, needs: [g], for_each: [1, 2]")
+    vrooli("run", vrooli.write(f"steps:\n  - id: g\n    parallel: [{gate}]\n  - {loop}\n"))
+    (vrooli.folder / "open").touch()
+    steps = vrooli("resume", "last", "-o", "json").json["steps"]
+    for name in ("g", "loop"):
+        assert steps[name]["attempts"] == 1
+        assert 100 <= steps[name]["duration_ms"] < 10_000
+
+
 def test_the_definition_is_the_recorded_one_and_needs_no_file(vrooli: Shell) -> None:
     file = vrooli.write(GATED)
     vrooli("run", file, "-i", "who=you")

@@ -340,12 +340,18 @@ class Places:
             self._reset_loop(node, loop)
         elif inside is not None:
             node.inside = inside
-            node.status = RUNNING
+            self._go_on(node)
             if inside.is_routine:
                 self.frames[inside.run.execution_id] = inside
             for inner in inside.nodes:
                 self.nodes[inner.address] = inner
             self._reopen(inside)
+
+    def _go_on(self, node: Node) -> None:
+        """A composite goes on with what is open inside: that is an attempt of this life."""
+        node.status = RUNNING
+        node.started_ns = self.started_ns
+        node.first = min(node.first, node.attempt - 1)
 
     def _clear(self, node: Node, *, anew: bool) -> None:
         """A new activation of a node; what it has done, or may have done, is not forgotten."""
@@ -368,7 +374,7 @@ class Places:
 
     def _reset_loop(self, node: Node, loop: Loop) -> None:
         node.loop = loop
-        node.status = RUNNING
+        self._go_on(node)
         loop.failure = None
         loop.stopped = loop.queued = False
         loop.running = 0
