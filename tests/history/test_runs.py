@@ -92,6 +92,24 @@ def test_show_of_a_suspended_swarm_says_what_the_run_said(vrooli: Shell) -> None
     assert vrooli("runs", "show", "last", "-o", "json").json["error"] == printed["error"]
 
 
+def test_show_of_a_failed_swarm_says_what_became_of_the_tasks_that_never_began(vrooli: Shell) -> None:
+    vrooli.write("{name: work, steps: [{id: w, tool: fail, parameters: {message: no}}]}", "work.yaml")
+    swarm = "{name: s, goal: g, agents: [{id: a, capabilities: [], routine: work.yaml}], tasks: "
+    swarm += "[{id: t}, {id: u, depends_on: [t]}, {id: v, depends_on: [u]}]}"
+    printed = vrooli("run", vrooli.write(swarm, "s.yaml"), "-o", "json").json["steps"]
+    shown = vrooli("runs", "show", "last", "-o", "json").json["steps"]
+    assert printed["task:u"] == {"status": "skipped", "reason": "dependency t did not complete"}
+    assert [shown[f"task:{name}"] for name in "uv"] == [printed[f"task:{name}"] for name in "uv"]
+
+
+def test_what_waits_inside_a_group_or_a_child_has_begun_in_both(vrooli: Shell) -> None:
+    vrooli.write("{name: child, steps: [{id: ask, approval: sure?}]}", "child.yaml")
+    text = "steps: [{id: g, parallel: [{id: x, approval: a}]}, {id: c, routine: ./child.yaml}]"
+    printed = vrooli("run", vrooli.write(text), "--no-input", "-o", "json").json["steps"]
+    assert printed["g"]["attempts"] == printed["c"]["attempts"] == 1
+    assert vrooli("runs", "show", "last", "-o", "json").json["steps"] == printed
+
+
 def test_a_loop_over_nothing_has_counts_of_nothing_in_both(vrooli: Shell) -> None:
     path = vrooli.write("steps: [{id: e, for_each: [], tool: echo, parameters: {message: hi}}]")
     printed = vrooli("run", path, "-o", "json").json["steps"]

@@ -125,6 +125,7 @@ class _Folder:
         self._agents: dict[str, str] = {}  # of a task's address, or of the execution of its part
         self._talks: dict[tuple[str, int], ModelCall] = {}  # by place and attempt: the last answer
         self._prompts: set[str] = set()  # steps that ask a model, and are not a tool's
+        self._plan: list[str] = []  # the tasks that are in the plan now
         self._waiting: dict[str, tuple[str, Sequence[str]]] = {}  # suspended run of a task → code, steps that wait
         self._owners: dict[str, str] = {}  # execution of a child run → the step or task that it is
         self._now = history.began_ns
@@ -191,11 +192,28 @@ class _Folder:
                 around = around_of(step.address)
                 while around in run.steps:  # nothing works any more: it waits for what is inside
                     run.steps[around].status = "suspended"
+                    run.steps[around].attempts = max(1, run.steps[around].attempts)
                     around = around_of(around)
+        else:
+            self._close_tasks(payload)
         if payload.get("duration_ms") is not None:
             run.active_ns = payload["duration_ms"] * 1_000_000  # of all lives
         else:
             run.active_ns += max(0, self._now - self._life_began)
+
+    def _close_tasks(self, payload: Wire) -> None:
+        """What became of the tasks that a swarm never began, in the words of its own result; no event says it."""
+        step = (self._run.error or {}).get("step") or "a task"
+        reason = payload.get("reason") or f"the swarm is stopping: {step} failed"
+        tasks = {address: self._step(address) for address in self._plan}
+        completed = {address for address, task in tasks.items() if task.status == "completed"}
+        for address, task in tasks.items():
+            if task.status in ("pending", "ready"):
+                missing = [one for one in self._run.tasks[address] if one in tasks and one not in completed]
+                task.status, task.reason = "cancelled", reason
+                if missing:
+                    task.status = "skipped"
+                    task.reason = f"dependency {missing[0].removeprefix('task:')} did not complete"
 
     def _waiting_error(self, code: str, payload: Wire) -> Wire:
         """What the run waits for: a swarm for what the first of its tasks' runs with that code waits for."""
@@ -224,7 +242,8 @@ class _Folder:
             span.status = "cancelled"
         self._open.clear()
         for step in run.steps.values():
-            stands = step.status in ("completed", "skipped") or (step.status == "failed" and step.continued)
+            skipped = step.status == "skipped" and step.address not in run.tasks
+            stands = step.status == "completed" or skipped or (step.status == "failed" and step.continued)
             if stands and not step.tainted:
                 step.reused = step.status == "completed"
             elif step.status != "suspended" or not step.code:
@@ -263,7 +282,7 @@ class _Folder:
         if around and not around.rpartition("/")[2].startswith("handlers."):
             other = self._step(around)
             if other.status in ("pending", "ready"):
-                self._begin(around)
+                self._begin(around).attempts = max(1, other.attempts)
         return step
 
     def _execution_started(self, event: Wire, payload: Wire) -> None:
@@ -307,6 +326,7 @@ class _Folder:
 
     def _expanded(self, event: Wire, payload: Wire) -> None:
         step = self._begin(payload["step_id"])
+        step.attempts = max(1, step.attempts)
         step.total = payload["count"]
 
     def _verdict(self, event: Wire, payload: Wire) -> None:
@@ -393,6 +413,7 @@ class _Folder:
     # swarms
 
     def _decomposed(self, event: Wire, payload: Wire) -> None:
+        self._plan = [f"task:{task['id']}" for task in payload.get("tasks") or ()]
         for task in payload.get("tasks") or ():
             self._run.tasks[f"task:{task['id']}"] = tuple(f"task:{one}" for one in task.get("dependencies") or ())
 
