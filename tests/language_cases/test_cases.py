@@ -1,7 +1,7 @@
 """Every sentence of the routine language as a case: a folder in ``tests/goldens/language`` (see ``story.py``).
 
 A refused file has ``expected.txt``: the problems as they are printed. A run has ``expected.json``. With
-``VROOLI_UPDATE_GOLDENS=1`` what is there is written instead of compared; read the difference before keeping it.
+``UPDATE_GOLDENS=1`` what is there is written instead of compared; read the difference before keeping it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def test_the_case_ends_as_the_specification_says(name: str, tmp_path: Path) -> N
     folder = tmp_path / "case"
     shutil.copytree(CASES / name, folder)
     told = tell(folder)
-    if os.environ.get("VROOLI_UPDATE_GOLDENS"):
+    if os.environ.get("UPDATE_GOLDENS"):
         _write(CASES / name, told)
     elif isinstance(told, str):
         assert told == (CASES / name / "expected.txt").read_text()

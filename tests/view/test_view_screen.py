@@ -1,4 +1,4 @@
-"""Goldens of the screen: what a person sees, row by row. ``VROOLI_UPDATE=1`` writes them anew; read the diff."""
+"""Goldens of the screen: what a person sees, row by row. ``UPDATE_GOLDENS=1`` writes them anew; read the diff."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Run = tuple[PlanSummary | None, list[e.ExecutionEvent], datetime]
 
 def golden(name: str, text: str) -> None:
     path = GOLDENS / f"{name}.txt"
-    if os.environ.get("VROOLI_UPDATE"):
+    if os.environ.get("UPDATE_GOLDENS"):
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
 
