@@ -129,14 +129,17 @@ def _registry() -> ToolRegistry:
 
 def run_ids(incomplete: str) -> list[tuple[str, str]]:
     """Ids of the newest runs, each with its name and status."""
-    found = _runs(incomplete)
-    return [*found, ("last", "the newest run")] if "last".startswith(incomplete) else found
+    return _or_last(_runs(incomplete), incomplete)
 
 
 def open_runs(incomplete: str) -> list[tuple[str, str]]:
     """Those that can be gone on with; all of them when none has stopped on its way."""
-    stopped = [one for one in _runs(incomplete) if not one[1].endswith(" completed")]
-    return stopped or run_ids(incomplete)
+    found = _runs(incomplete)
+    return [one for one in found if not one[1].endswith(" completed")] or _or_last(found, incomplete)
+
+
+def _or_last(found: list[tuple[str, str]], incomplete: str) -> list[tuple[str, str]]:
+    return [*found, ("last", "the newest run")] if "last".startswith(incomplete) else found
 
 
 def _runs(incomplete: str) -> list[tuple[str, str]]:

@@ -177,6 +177,11 @@ class StepPlan:
         return self.tool is not None and self.tool.instant and self.timeout_ms is None
 
     @property
+    def by_model(self) -> bool:
+        """True when the step names a strategy in which a model decides."""
+        return self.step.strategy not in (None, ExecutionStrategy.DETERMINISTIC)
+
+    @property
     def effects(self) -> Effects | None:
         """What the step or its tool says that an attempt does to the world; None when the parameters decide."""
         tool = self.tool
@@ -498,8 +503,7 @@ class RoutineCompiler:
     def _cacheable(self, plan: StepPlan) -> None:
         """Warns of a ``cache`` that keeps nothing, since what has effects is not left out."""
         step = plan.step
-        by_model = step.strategy not in (None, ExecutionStrategy.DETERMINISTIC)
-        if step.cache is None or plan.tool is None or by_model or plan.effects in (None, "none"):
+        if step.cache is None or plan.tool is None or plan.by_model or plan.effects in (None, "none"):
             return
         message = f"nothing of this step is cached: its effects are `{plan.effects}`"
         hint = "write `effects: none` if it changes nothing; otherwise leave out `cache`"

@@ -80,7 +80,7 @@ def components(machine: RunMachine, node: Node, version: str) -> dict[str, Any]:
         parts["wait"] = plan.wait.evaluate(names)
     else:
         parts |= _prompt_parts(machine, node, names)
-    if step.strategy is not None and step.strategy.value != "deterministic":
+    if plan.by_model and step.strategy is not None:
         parts["strategy"], parts["model"] = step.strategy.value, list(step.model)
     if step.output_schema is not None:
         parts["output_schema"] = dict(step.output_schema)
@@ -250,7 +250,7 @@ class Reuse:
         if rule is None or not self.cache or plan.step.repeat is not None:
             return ""
         effects = plan.step.effects or (plan.tool.effects if plan.tool is not None else "none")
-        if plan.kind == "tool" and "strategy" not in parts and effects != "none":
+        if plan.kind == "tool" and not plan.by_model and effects != "none":
             return ""
         if plan.cache_key is None:
             return key_of(parts)

@@ -173,6 +173,9 @@ class _Again(RoutineCompiler):
     def _check_parameters(self, tool: Tool, action: ToolCall, values: Mapping[str, Value], here: Pointer) -> None:
         """They were checked against the same schema."""
 
+    def _cacheable(self, plan: StepPlan) -> None:
+        """It was warned of before."""
+
     def _no_secret(self, value: Value, where: Pointer, what: str, hint: str, allowed: Sequence[str] = ()) -> None:
         """There is none."""
 
