@@ -1,16 +1,20 @@
 """Short calls on a Dask cluster: vrooli beside plain ``distributed``, in turn on the same three workers.
 
 ``python -m tests.bench.far [CALLS] [ROUNDS]`` prints seconds of wall and of CPU (driver, scheduler, workers) and the
-ratio of the best rounds. vrooli has everything on that a run has: validation, gate, events, a journal on disk.
+ratios of the medians. vrooli has everything on that a run has: validation, gate, events, a journal on disk. *once* is a
+tool that says nothing of its effects, so each call is seen to that it happens at most once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +35,17 @@ from vrooli_cli import tool
 def add(a: int, b: int = 1) -> int:
     """Adds."""
     return a + b
+
+@tool
+def add_once(a: int, b: int = 1) -> int:
+    """Adds, and must not do it twice: a tool that says nothing of its effects."""
+    return a + b
 '''
 _ROUTINE = """
 allocation: {max_concurrent_steps: %d}
 steps:
-  - {id: warm, tool: add, parameters: {a: 1}}
-  - {id: many, needs: [warm], tool: add, parameters: {a: "{{ item }}"}, for_each: {items: "{{ range(%d) | list }}"}}
+  - {id: warm, tool: %s, parameters: {a: 1}}
+  - {id: many, needs: [warm], tool: %s, parameters: {a: "{{ item }}"}, for_each: {items: "{{ range(%d) | list }}"}}
 outputs: {sum: "{{ steps.many.result | sum }}"}
 """
 
@@ -77,12 +86,12 @@ async def plain(address: str, calls: int, meter: Meter, folder: Path) -> None:
         assert sum(found) == calls * (calls + 1) // 2
 
 
-async def ours(address: str, calls: int, meter: Meter, folder: Path) -> None:
+async def ours(address: str, calls: int, meter: Meter, folder: Path, *, tool: str, slots: int) -> None:
     """The same as a routine; the connection and the tools are there after its first step."""
     (folder / "tools").mkdir(exist_ok=True)
     (folder / "tools" / "add.py").write_text(_TOOL)
     (folder / "vrooli.yaml").touch()
-    (folder / "r.yaml").write_text(_ROUTINE % (calls, calls))
+    (folder / "r.yaml").write_text(_ROUTINE % (slots, tool, tool, calls))
     with tempfile.TemporaryDirectory() as history:
         store, project = open_store(Path(history, "s.db")), load_project(folder)
         settings = Settings(executor=f"dask:{address}")
@@ -101,20 +110,26 @@ async def ours(address: str, calls: int, meter: Meter, folder: Path) -> None:
 
 
 def measure(farm: Farm, calls: int, rounds: int) -> None:
-    """Each in turn, and the best of each."""
+    """Each in turn, and the medians."""
     scheduler = farm.scheduler()
     members = [scheduler, *(farm.worker(scheduler) for _ in range(3))]
-    best: dict[str, tuple[float, float]] = {}
-    ways: tuple[Callable[[str, int, Meter, Path], Awaitable[None]], ...] = (plain, ours)
+    ways: dict[str, Callable[[str, int, Meter, Path], Awaitable[None]]] = {
+        "plain": plain,
+        "vrooli": partial(ours, tool="add", slots=calls),
+        "vrooli, once": partial(ours, tool="add_once", slots=calls),
+        "vrooli, once, -j 500": partial(ours, tool="add_once", slots=500),
+    }
+    found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for _ in range(rounds):
-        for way in ways:
+        for name, way in ways.items():
             meter = Meter(members)
             asyncio.run(way(scheduler.address, calls, meter, farm.folder))  # type: ignore[arg-type]
-            wall, cpu = best.get(way.__name__, (meter.wall, meter.cpu))
-            best[way.__name__] = min(wall, meter.wall), min(cpu, meter.cpu)
-            print(f"{way.__name__:6} {calls} calls  {meter.wall:6.2f} s  CPU {meter.cpu:6.2f} s", flush=True)
-    wall, cpu = (ours / plain for ours, plain in zip(best["ours"], best["plain"], strict=True))
-    print(f"vrooli / plain distributed: wall {wall:.2f}, CPU {cpu:.2f}")
+            found[name].append((meter.wall, meter.cpu))
+            print(f"{name:20} {calls} calls  {meter.wall:6.2f} s  CPU {meter.cpu:6.2f} s", flush=True)
+    medians = {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}
+    plain_wall, plain_cpu = medians.pop("plain")
+    for name, (wall, cpu) in medians.items():
+        print(f"{name:20} / plain distributed: wall {wall / plain_wall:.2f}, CPU {cpu / plain_cpu:.2f}")
 
 
 def main() -> None:

@@ -16,13 +16,16 @@ import pytest
 
 from tests.dask.conftest import Cluster, Farm, House, Project
 from vrooli_cli.architecture import ExecutionArchitecture
+from vrooli_cli.gate import Admission
 from vrooli_cli.loading.bundle import load_bundle
 from vrooli_cli.loading.project import load_project
 from vrooli_cli.model.events import ExecutionEvent
-from vrooli_cli.model.run import ExecutionResult
+from vrooli_cli.model.run import Effects, ExecutionResult
 from vrooli_cli.tier2.prepared import RunOptions
 from vrooli_cli.tier2.tier import PreparedRun
-from vrooli_cli.tier3.dask.wire import Sealed
+from vrooli_cli.tier3.dask.cluster import _MOST_ONCE, Flight
+from vrooli_cli.tier3.dask.wire import FarCall, Sealed
+from vrooli_cli.tier3.scope import ToolInvocation
 
 TOOLS = '''
 @tool(effects="none")
@@ -43,6 +46,14 @@ def mark(path: str, seconds: float = 0) -> int:
 def mark_once(path: str, seconds: float = 0) -> int:
     """The same, and it must not happen twice."""
     return mark(path, seconds)
+
+@tool
+def note_once(path: str, item: int) -> int:
+    """Leaves its item, and must not leave it twice."""
+    with open(path, "a") as file:
+        print(item, file=file, flush=True)
+    time.sleep(0.002)
+    return os.getpid()
 
 @tool(effects="none", secrets=["token"])
 def use(context: ToolContext) -> int:
@@ -193,6 +204,101 @@ async def test_a_once_call_whose_worker_dies_is_not_made_again(far: Far, tmp_pat
     assert pids_in(marks) == [first]
     assert (await house.resume(run.run_id, assume={"m": "done"}).run()).success
     assert pids_in(marks) == [first]
+
+
+async def test_short_once_calls_share_tasks_and_none_happens_twice_when_a_worker_dies(
+    far: Far, tmp_path: Path, cluster: Cluster
+) -> None:
+    marks = tmp_path / "marks"
+    calls, threads = 600, 4
+    house, folder = far
+    text = f"""
+allocation: {{max_concurrent_steps: {calls}}}
+steps:
+  - {{id: warm, tool: note_once, parameters: {{path: /dev/null, item: 0}}, for_each: {{items: [1, 2, 3, 4, 5, 6]}}}}
+  - id: once
+    needs: [warm]
+    tool: note_once
+    parameters: {{path: {marks}, item: "{{{{ n }}}}"}}
+    for_each: {{items: "{{{{ range({calls}) | list }}}}", as: n, fail_fast: false}}
+"""
+    run = prepared(house, folder, text)
+    ended_as: dict[int, str] = {}
+
+    def note(event: ExecutionEvent) -> None:
+        step = str(event.payload.get("step_id"))
+        if event.type in ("tier2/step/completed", "tier2/step/failed") and step.startswith("once["):
+            ended_as[int(step[5:-1])] = event.payload["error"]["code"] if event.type.endswith("failed") else ""
+
+    run.channel.fold(note)
+    working = asyncio.create_task(run.run())
+    await until(lambda: len(pids_in(marks)) > calls // 4)
+    cluster.workers[0].kill()
+    await working
+    happened = set(pids_in(marks))
+    assert len(pids_in(marks)) == len(happened)
+    assert set(ended_as) == set(range(calls))
+    unknown = {n for n, code in ended_as.items() if code}
+    assert {ended_as[n] for n in unknown} <= {"OUTCOME_UNKNOWN"}
+    assert len(unknown - happened) <= threads * _MOST_ONCE  # those that shared a task with one that had begun
+    assert set(range(calls)) - unknown <= happened
+    async with distributed.Client(cluster.address, asynchronous=True, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+        keys = await client.run_on_scheduler(keys_seen)
+    assert len({key for key in keys if run.run_id in key and ":once[" in key}) < calls / 2
+
+
+async def test_a_cancelled_run_begins_nothing_any_more_and_a_resume_does_nothing_twice(
+    far: Far, tmp_path: Path, cluster: Cluster
+) -> None:
+    marks = tmp_path / "marks"
+    house, folder = far
+    text = f"""
+allocation: {{max_concurrent_steps: 600}}
+steps:
+  - {{id: warm, tool: note_once, parameters: {{path: /dev/null, item: 0}}, for_each: {{items: [1, 2, 3, 4, 5, 6]}}}}
+  - id: once
+    needs: [warm]
+    tool: note_once
+    parameters: {{path: {marks}, item: "{{{{ n }}}}"}}
+    for_each: {{items: "{{{{ range(600) | list }}}}", as: n, fail_fast: false}}
+"""
+    run = prepared(house, folder, text)
+    working = asyncio.create_task(run.run())
+    await until(lambda: len(pids_in(marks)) > 150)
+    run.cancel("user")
+    assert (await working).status.value == "cancelled"
+    happened = pids_in(marks)
+    await asyncio.sleep(0.5)
+    assert pids_in(marks) == happened
+    assert len(happened) < 600
+    resumed = house.resume(run.run_id)
+    await resumed.run()
+    unknown = {int(address[5:-1]) for address, _ in resumed.waiting}
+    assert len(unknown) <= 12 * _MOST_ONCE
+    assert len(pids_in(marks)) == len(set(pids_in(marks)))
+    assert set(range(600)) - unknown <= set(pids_in(marks))
+
+
+async def test_calls_of_one_tool_share_a_task_only_when_their_effects_are_the_same() -> None:
+    def flight(effects: Effects) -> Flight:
+        call = ToolInvocation(tool="t", parameters={}, address="s", attempt=1, effects=effects, admission=Admission())
+        return Flight(
+            FarCall(
+                invocation=call,
+                key="k",
+                number=1,
+                topic="",
+                version="",
+                toolbox="",
+                execution_id="",
+                root_id="",
+                folder="",
+            )
+        )
+
+    assert flight("once").is_like(flight("once"))
+    assert not flight("none").is_like(flight("once"))
+    assert not flight("once").is_like(flight("none"))
 
 
 async def test_what_a_dead_worker_ran_is_dead_too(far: Far, tmp_path: Path, cluster: Cluster) -> None:

@@ -15,9 +15,10 @@ from vrooli_cli.gate import Answer, AutoApprove, Deferred, Gate, Policy, Questio
 from vrooli_cli.ledger import Account
 from vrooli_cli.model.events import ToolCalled, ToolReturned
 from vrooli_cli.model.routine import Permissions, Rule
-from vrooli_cli.tier3.host import blocking
+from vrooli_cli.model.run import ExecutionError
+from vrooli_cli.tier3.host import LocalHost, blocking
 from vrooli_cli.tier3.registry import Tool, ToolContext
-from vrooli_cli.tier3.scope import StepCall
+from vrooli_cli.tier3.scope import STOP, CalledOff, Outcome, Scope, StepCall, ToolInvocation, ToolOutcome
 
 
 def made(execute: Any, **more: Any) -> Tool:
@@ -214,6 +215,67 @@ async def test_a_step_without_effects_costs_no_task_and_no_timer(bench: Bench) -
         await bench.result("echo", message=1)
     assert made == [] and len(loop._scheduled) == before  # type: ignore[attr-defined]
     loop.set_task_factory(None)
+
+
+class _Elsewhere(LocalHost):
+    """Calls run somewhere else: a cancel finds that they had not begun (``None``), or had ended."""
+
+    def __init__(self, found: ToolOutcome | None) -> None:
+        super().__init__()
+        self._found = found
+
+    async def call(self, tool_call: ToolInvocation, scope: Scope) -> ToolOutcome:
+        """Never ends by itself."""
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError as cancel:
+            raise CalledOff(cancel, self._found) from None
+        raise AssertionError("nobody has cancelled it")
+
+
+async def _called_off(bench: Bench, found: ToolOutcome | None, **more: Any) -> tuple[Outcome, ToolReturned]:
+    """How an attempt ends that is stopped, with what its host has found out."""
+    bench.scope.host = _Elsewhere(found)
+    bench.add(made(lambda params, context: None))
+    task = bench.start("t", **more)
+    await asyncio.sleep(0)
+    task.cancel(STOP)
+    outcome = await task
+    assert not task.cancelling()
+    returned = bench.events[-1]
+    assert isinstance(returned, ToolReturned)
+    return outcome, returned
+
+
+async def test_a_call_that_was_stopped_while_it_queued_says_that_it_has_not_begun(bench: Bench) -> None:
+    outcome, returned = await _called_off(bench, None)
+    assert outcome.error is not None
+    assert outcome.error.code == "CANCELLED"
+    assert (returned.success, returned.begun) == (False, False)
+
+
+async def test_a_call_that_had_ended_before_the_stop_came_to_it_gives_its_result(bench: Bench) -> None:
+    outcome, returned = await _called_off(bench, ToolOutcome("made"))
+    assert (outcome.result, outcome.error, outcome.effects) == ("made", None, "once")
+    assert (returned.success, returned.begun) == (True, None)
+
+
+async def test_a_call_that_had_failed_before_the_stop_came_to_it_is_stopped_and_said_to_have_failed(
+    bench: Bench,
+) -> None:
+    outcome, returned = await _called_off(bench, ToolOutcome(error=ExecutionError(code="TOOL_FAILED", message="no")))
+    assert outcome.error is not None
+    assert outcome.error.code == "CANCELLED"
+    assert returned.error is not None
+    assert returned.error["code"] == "TOOL_FAILED"
+
+
+async def test_a_step_whose_call_had_not_begun_still_has_its_time_out(bench: Bench) -> None:
+    bench.scope.host = _Elsewhere(None)
+    bench.add(made(lambda params, context: None))
+    outcome = await bench.do("t", timeout_ms=20)
+    assert outcome.error is not None
+    assert outcome.error.code == "STEP_TIMEOUT"
 
 
 async def test_a_cancel_that_nobody_announced_propagates(bench: Bench) -> None:

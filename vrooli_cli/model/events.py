@@ -361,7 +361,10 @@ class ToolCalled(Event):
 
 @fact("tier3/tool/returned")
 class ToolReturned(Event):
-    """A tool answered or failed; ``result`` only for calls that a model chose (they are replayed after a crash)."""
+    """A tool answered or failed; ``result`` only for calls that a model chose (they are replayed after a crash).
+
+    ``begun`` is false for a call that was stopped while it queued for another machine.
+    """
 
     step_id: str
     attempt: int
@@ -372,6 +375,7 @@ class ToolReturned(Event):
     error: Mapping[str, Any] | None = None
     result: Any = None
     call_id: str | None = None
+    begun: bool | None = None
 
 
 @fact("tier3/tool/told")

@@ -245,6 +245,9 @@ class RunState(Places):
         node = self._quietly(event.step_id)
         if node is None or node.calling is None or event.call_id not in node.calling:
             return
+        if event.begun is False:
+            del node.calling[event.call_id]
+            return
         node.carried_out(node.calling[event.call_id])
         stopped = (event.error or {}).get("code") == "CANCELLED"  # nobody knows how far it came
         kept_nowhere = event.success and event.call_id is None  # its result is in the end of the attempt, or lost

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.gate import Action, Admission
@@ -18,9 +18,10 @@ from vrooli_cli.model.events import ToolCalled, ToolReturned
 from vrooli_cli.model.run import EFFECTS_ORDER, Effects, ExecutionError
 from vrooli_cli.tier3.plain import abridged, plain_result
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
-from vrooli_cli.tier3.scope import Scope, StepCall, ToolInvocation, ToolOutcome
+from vrooli_cli.tier3.scope import STOP, CalledOff, Scope, StepCall, ToolInvocation, ToolOutcome
 
 _FREE = Admission()
+_STOPPED: Final = {"code": "CANCELLED", "message": "the call was stopped"}
 
 
 class ToolFailure(VrooliError):
@@ -188,14 +189,19 @@ class Attempt:
         """The host's outcome, checked and told; also told when the call is stopped."""
         scope = self.scope
         started = scope.clock.monotonic()
+        cancel: asyncio.CancelledError | None = None
         if self.clock is not None and getattr(scope.host, "queues", False):
             scope = scope.child(waiting=self.waiting)
         try:
             outcome = await scope.host.call(invocation, scope)
+        except CalledOff as stop:
+            cancel = asyncio.CancelledError(*stop.args)  # time-outs of asyncio know no other class
+            if stop.outcome is None:
+                self._tell(tool, invocation, started, ToolOutcome(), _STOPPED, begun=False)
+                raise cancel from None
+            outcome = stop.outcome
         except asyncio.CancelledError:
-            self._tell(
-                tool, invocation, started, ToolOutcome(), {"code": "CANCELLED", "message": "the call was stopped"}
-            )
+            self._tell(tool, invocation, started, ToolOutcome(), _STOPPED)
             raise
         self.memory_mb = max(self.memory_mb, outcome.memory_mb)
         if outcome.error is None:
@@ -205,6 +211,10 @@ class Attempt:
             except VrooliError as error:
                 outcome.error = ExecutionError.of(error, step=self.call.address, tier="tier3")
         self._tell(tool, invocation, started, outcome, outcome.error.wire() if outcome.error else None)
+        if cancel is not None:
+            if outcome.error is not None or invocation.call_id is not None or not is_announced(cancel, scope):
+                raise cancel
+            take_back_cancel()  # it is done, and its result is that of the step
         return outcome
 
     def _tell(
@@ -214,6 +224,8 @@ class Attempt:
         started: float,
         outcome: ToolOutcome,
         error: Mapping[str, Any] | None,
+        *,
+        begun: bool | None = None,
     ) -> None:
         scope = self.scope
         scope.emit(
@@ -227,6 +239,19 @@ class Attempt:
                 credits=tool.credits or None,
                 error=error,
                 result=None if invocation.written or error else outcome.result,
+                begun=begun,
                 call_id=invocation.call_id,
             )
         )
+
+
+def is_announced(stop: asyncio.CancelledError, scope: Scope) -> bool:
+    """True when the cancel is a stop of this attempt, and not of whoever waits for it."""
+    return stop.args == (STOP,) or (scope.cancelled is not None and scope.cancelled.is_set())
+
+
+def take_back_cancel() -> None:
+    """This task's cancel was ours and has been obeyed: the task may go on."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -36,10 +36,10 @@ from vrooli_cli.model.run import (
     TierExecutionRequest,
     next_delay,
 )
-from vrooli_cli.tier3.attempt import Attempt, ToolFailure
+from vrooli_cli.tier3.attempt import Attempt, ToolFailure, is_announced, take_back_cancel
 from vrooli_cli.tier3.host import error_of
 from vrooli_cli.tier3.registry import ToolRegistry
-from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall
+from vrooli_cli.tier3.scope import Outcome, Scope, StepCall
 from vrooli_cli.tier3.strategies import StrategyFactory, strategy_of
 
 Scopes = Callable[[ExecutionContext, ResourceAllocation], Scope]
@@ -94,9 +94,9 @@ class UnifiedExecutor:
                     attempt.clock = clock
                     result = await self._perform(attempt)
         except asyncio.CancelledError as stop:
-            if not _announced(stop, scope):
+            if not is_announced(stop, scope):
                 raise
-            _take_back_cancel()
+            take_back_cancel()
             return _ended(attempt, ExecutionError(code="CANCELLED", message="the step was stopped", tier="tier3"))
         except Exception as error:
             return _ended(attempt, _told(attempt, error))
@@ -220,9 +220,9 @@ class _Execution:
             try:
                 await asyncio.sleep(delay / 1000)
             except asyncio.CancelledError as stop:
-                if not _announced(stop, self._scope):
+                if not is_announced(stop, self._scope):
                     raise
-                _take_back_cancel()
+                take_back_cancel()
                 error = ExecutionError(code="CANCELLED", message="stopped before the next attempt", tier="tier3")
                 return Outcome(error=error, effects=outcome.effects)
 
@@ -313,18 +313,6 @@ def _status(outcome: Outcome) -> ExecutionStatus:
     if outcome.error is None:
         return ExecutionStatus.COMPLETED
     return ExecutionStatus.CANCELLED if outcome.error.code == "CANCELLED" else ExecutionStatus.FAILED
-
-
-def _announced(stop: asyncio.CancelledError, scope: Scope) -> bool:
-    """True when the cancel is a stop of this attempt, and not of whoever waits for it."""
-    return stop.args == (STOP,) or (scope.cancelled is not None and scope.cancelled.is_set())
-
-
-def _take_back_cancel() -> None:
-    """This task's cancel was ours and has been obeyed: the task may go on."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
 
 
 def _ended(attempt: Attempt, error: ExecutionError) -> Outcome:

@@ -126,11 +126,26 @@ class ToolOutcome:
     memory_mb: int = 0
 
 
+class CalledOff(asyncio.CancelledError):
+    """A cancel of a call that a host had sent elsewhere, with what is known of it.
+
+    Attributes:
+        outcome: How it had ended before the cancel came there; None when it had not begun, and never will.
+    """
+
+    def __init__(self, cancel: asyncio.CancelledError, outcome: ToolOutcome | None) -> None:
+        super().__init__(*cancel.args)
+        self.outcome = outcome
+
+
 class ToolHost(Protocol):
     """Where tool calls run."""
 
     async def call(self, tool_call: ToolInvocation, scope: Scope) -> ToolOutcome:
-        """One call that the gate has let in. Raises nothing but ``asyncio.CancelledError``."""
+        """One call that the gate has let in.
+
+        Raises nothing but ``asyncio.CancelledError``: when it is known what has become of the call, :class:`CalledOff`.
+        """
 
 
 class StepRunner(Protocol):

@@ -18,7 +18,7 @@ import os
 import pickle
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,6 +55,8 @@ _LEAST = 32  # tasks that Dask has of ours in any case
 _SHORT = 0.05  # seconds: calls of a tool that take less on average share a task
 _TOGETHER = 0.2  # seconds that the calls of one task may take together
 _MOST = 64  # calls of one task
+_TOGETHER_ONCE = 0.02  # seconds that `once` calls of one task may take together: when their worker dies, …
+_MOST_ONCE = 4  # … nobody knows which of them have happened
 _LAST_WORD = 5.0  # seconds beyond the grace that a worker has to say that a call has ended
 
 News = Callable[[str, Any], None]
@@ -83,6 +85,8 @@ class Cluster:
         self._means: dict[str, float] = {}  # tool → seconds that its calls take here
         self._sending = False
         self._flights: dict[int, Flight] = {}
+        self._stopping: dict[bool, tuple[list[Flight], asyncio.Task[None]]] = {}  # hard → calls, and what stops them
+        self._background: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         client.subscribe_topic(self.topic, self._heard)
 
@@ -158,7 +162,7 @@ class Cluster:
         self._flights.pop(flight.call.number, None)
         flight.landed = True
         task = flight.task
-        if task is not None and all(one.landed for one in task.flights):
+        if task is not None and task.future is not None and task.landed:
             task.release(self._client, self.gone)
 
     def forget(self, numbers: Iterable[int]) -> None:
@@ -208,7 +212,8 @@ class Cluster:
         mean = self._means.get(first.call.invocation.tool, _SHORT)
         count = 1
         if mean < _SHORT and first.sociable:
-            count = min(-(-len(lane.waiting) // (2 * threads)), int(_TOGETHER / max(mean, 1e-4)), _MOST)
+            together, most = (_TOGETHER_ONCE, _MOST_ONCE) if first.once else (_TOGETHER, _MOST)
+            count = min(-(-len(lane.waiting) // (2 * threads)), int(together / max(mean, 1e-4)), most)
         found = [first]
         while len(found) < count and lane.waiting and lane.waiting[0].is_like(first):
             flight = lane.next()
@@ -217,6 +222,45 @@ class Cluster:
         return found
 
     def _submit(self, lane: _Lane, tasks: list[_Task]) -> None:
+        """Give tasks to Dask; those that may happen once have a place with the scheduler before."""
+        lane.sent += len(tasks)
+        once = [task for task in tasks if task.once]
+        if once:
+            self._begin(self._open_places(lane, once))
+        self._map(lane, [task for task in tasks if not task.once])
+
+    async def _open_places(self, lane: _Lane, tasks: list[_Task]) -> None:
+        """A place for the name of the one worker that begins a task: see ``Station._claimed``."""
+        scheduler, me = self._client.scheduler, self._client.id
+        try:
+            await asyncio.gather(*(scheduler.queue_create(name=task.key, client=me, maxsize=1) for task in tasks))
+        except Exception as error:  # the connection has just closed
+            self._lost(error)
+            return
+        wanted: list[_Task] = []
+        for task in tasks:
+            if task.leave_out_landed():  # calls that were stopped in the meantime
+                wanted.append(task)
+            else:
+                task.release(self._client, self.gone)
+                self._arrived(lane)
+        self._map(lane, wanted)
+
+    async def _take_places(self, tasks: Iterable[_Task]) -> None:
+        """Nobody wants these tasks: what no worker has begun never begins, and is known not to have."""
+
+        async def take(task: _Task) -> None:
+            with suppress(Exception):  # a worker has it, or it is not there
+                me = self._client.id
+                await self._client.scheduler.queue_put(name=task.key, client=me, key=None, data=me, timeout=0.05)
+                for flight in task.flights:
+                    flight.begun = False
+
+        await asyncio.gather(*(take(task) for task in tasks if task.once and task.future is not None))
+
+    def _map(self, lane: _Lane, tasks: list[_Task]) -> None:
+        if not tasks:
+            return
         try:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
                 futures = self._client.map(
@@ -230,9 +274,10 @@ class Cluster:
         except Exception as error:  # the connection has just closed
             self._lost(error)
             return
-        lane.sent += len(tasks)
         for task, future in zip(tasks, futures, strict=True):
             task.future = future
+            for flight in task.flights:
+                flight.begun = True
             task.waits = asyncio.create_task(self._arrive(lane, task), name=f"vrooli-dask:{task.key}")
             task.waits.add_done_callback(lambda _: self._arrived(lane))
 
@@ -250,7 +295,7 @@ class Cluster:
             known = error.reason == "scheduler-connection-lost" or self.gone
             task.fail(Gone(self._lost(None)) if known else Lost("Dask has dropped it"))
         except KilledWorker:
-            if len(task.flights) > 1:  # one of them is to blame
+            if len(task.flights) > 1 and not task.once:  # one of them is to blame
                 self._alone(lane, task)
             task.fail(Lost("every worker that ran it died; has one of them enough memory for it?"))
         except Exception as error:  # e.g. a worker that does not have vrooli
@@ -269,20 +314,48 @@ class Cluster:
                 lane.waiting.append(flight)
         task.flights = []
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="vrooli-dask")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
     # --- stopping ----------------------------------------------------------------------------------------------------
 
     async def stop(self, flight: Flight, *, hard: bool = False) -> None:
-        """End a call; returns when nothing that it has started is left, or its worker cannot be reached."""
-        call = flight.call
+        """End a call; returns when nothing that it has started is left, or its worker cannot be reached.
+
+        All calls that are stopped in one iteration of the loop are one message to each worker, and return together.
+        """
         if flight.task is None or self.gone:
             return
-        names: list[Name] = [(call.topic, call.number)]
+        stopping = self._stopping.get(hard)
+        if stopping is None:
+            flights: list[Flight] = []
+            stopping = self._stopping[hard] = flights, self._begin(self._stop(flights, hard))
+        stopping[0].append(flight)
+        await asyncio.shield(stopping[1])
+
+    async def _stop(self, flights: list[Flight], hard: bool) -> None:
+        await asyncio.sleep(0)
+        del self._stopping[hard]
+        named: dict[Name, Flight] = {(flight.call.topic, flight.call.number): flight for flight in flights}
+        tasks = {flight.task for flight in flights if flight.task is not None}
+        keys = {task.key for task in tasks}
         with suppress(Exception):  # who cannot be reached any more cannot be told
-            async with asyncio.timeout(call.grace + _LAST_WORD):
+            async with asyncio.timeout(max(flight.call.grace for flight in flights) + _LAST_WORD):
+                await self._take_places(
+                    task for task in tasks if all(one.landed or one in flights for one in task.flights)
+                )
                 processing = await self._client.processing()
-                workers = [address for address, keys in processing.items() if flight.task.key in keys]
+                workers = [address for address, held in processing.items() if not keys.isdisjoint(held)]
+                if keys - {key for held in processing.values() for key in held}:
+                    workers = list(processing)  # a task that no worker has yet goes on for others that share it
                 if workers:
-                    await self._client.run(stop_calls, names, hard, workers=workers, on_error="ignore")
+                    asked = self._client.run(stop_calls, list(named), hard, workers=workers, on_error="ignore")
+                    for never_begun in (await asked).values():
+                        for name in never_begun:
+                            named[name].begun = False
 
     async def end_run(self, root_id: str, grace: float) -> None:
         """A run is over: nothing of it stays on any worker."""
@@ -324,7 +397,9 @@ class Cluster:
                 alone_since = alone_since or monotonic()
                 if monotonic() - alone_since > _NOBODY:
                     told = f"no worker has joined the Dask cluster at {self.address} for {_NOBODY:g} s"
-                    for flight in list(self._flights.values()):
+                    flights = list(self._flights.values())
+                    await self._take_places({flight.task for flight in flights if flight.task is not None})
+                    for flight in flights:
                         flight.fail(Lost(f"{told}; start one: `dask worker {self.address}`"))
 
     def _lost(self, error: Exception | None) -> str:
@@ -359,21 +434,26 @@ class Flight:
             cluster is, and :class:`Lost` when the workers that ran it are.
         task: None before it was sent.
         landed: Nobody waits any more.
+        begun: A worker may have begun it.
+        once: It must not happen twice.
         sociable: It may share a task with others.
     """
 
-    __slots__ = ("call", "done", "landed", "sociable", "task")
+    __slots__ = ("begun", "call", "done", "landed", "once", "sociable", "task")
 
     def __init__(self, call: FarCall) -> None:
         self.call = call
         self.done: asyncio.Future[ToolOutcome | None] = asyncio.get_running_loop().create_future()
         self.task: _Task | None = None
         self.landed = False
-        self.sociable = call.invocation.effects != "once"
+        self.begun = False
+        self.once = call.invocation.effects == "once"
+        self.sociable = True
 
     def is_like(self, other: Flight) -> bool:
         """True when they may share a task."""
-        return self.landed or (self.sociable and self.call.invocation.tool == other.call.invocation.tool)
+        mine, its = self.call.invocation, other.call.invocation
+        return self.landed or (self.sociable and (mine.tool, mine.effects) == (its.tool, its.effects))
 
     def succeed(self, outcome: ToolOutcome | None) -> None:
         """It has an outcome."""
@@ -411,12 +491,17 @@ class _Lane:
 
 
 class _Task:
-    """What Dask sees: one call, or several short ones."""
+    """What Dask sees: one call, or several short ones.
 
-    __slots__ = ("flights", "future", "key", "sealed", "waits")
+    Attributes:
+        once: Its calls must not happen twice, so the worker that begins it says so first.
+    """
+
+    __slots__ = ("flights", "future", "key", "once", "sealed", "waits")
 
     def __init__(self, flights: list[Flight]) -> None:
         self.flights = flights
+        self.once = flights[0].once
         self.key = flights[0].call.key
         self.future: Any = None
         self.waits: asyncio.Task[None] | None = None
@@ -425,15 +510,29 @@ class _Task:
             flight.call.key = self.key
         self.sealed = Sealed.of([flight.call for flight in flights])
 
+    def leave_out_landed(self) -> bool:
+        """Before it is sent: without the calls that nobody waits for any more; False when none is left."""
+        left = [flight for flight in self.flights if not flight.landed]
+        if left and len(left) < len(self.flights):
+            self.flights = left
+            self.sealed = Sealed.of([flight.call for flight in left])
+        return bool(left)
+
+    @property
+    def landed(self) -> bool:
+        """Nobody waits for any of its calls any more."""
+        return all(flight.landed for flight in self.flights)
+
     def fail(self, error: Exception) -> None:
         for flight in self.flights:
             flight.fail(error)
 
     def release(self, client: Any, gone: str) -> None:
-        """Let the cluster forget it: first its result, then its claim."""
+        """Let the cluster forget it."""
         with suppress(Exception):
-            self.future.release()
-            if not gone and any(flight.call.invocation.effects == "once" for flight in self.flights):
+            if self.future is not None:
+                self.future.release()
+            if self.once and not gone:
                 client._send_to_scheduler({"op": "queue_release", "name": self.key, "client": client.id})
 
 

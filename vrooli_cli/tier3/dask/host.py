@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
@@ -18,11 +19,12 @@ from vrooli_cli.tier3.dask.wire import TRAVELLING, FarCall, Gone, Lost, unknown_
 from vrooli_cli.tier3.host import LocalHost
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.registry import Tool, ToolContext
-from vrooli_cli.tier3.scope import Scope, ToolInvocation, ToolOutcome
+from vrooli_cli.tier3.scope import CalledOff, Scope, ToolInvocation, ToolOutcome
 
 if TYPE_CHECKING:
     from vrooli_cli.tier3.dask.cluster import Cluster, Flight
 
+_ARRIVAL = 1.0  # seconds in which the outcome of a call that has ended is here
 _PAUSE = 10.0  # seconds in which a cluster that did not answer is not asked again
 
 
@@ -85,11 +87,11 @@ class DaskHost(LocalHost):
             outcome = await self._outcome(cluster, flight)
         except Gone as gone:
             message = f"{gone}; start it again, and `vrooli resume` goes on"
-            if flight is not None and once:
+            if flight is not None and flight.begun and once:
                 return ToolOutcome(error=unknown_outcome(step, str(gone)))
             return ToolOutcome(error=ExecutionError(code="INTERRUPTED", message=message, tier="tier3", step=step))
         except Lost as lost:
-            if once:
+            if flight is not None and flight.begun and once:
                 return ToolOutcome(error=unknown_outcome(step, str(lost)))
             return ToolOutcome(error=ExecutionError(code="TOOL_FAILED", message=str(lost), tier="tier3", step=step))
         if use.failure is not None:
@@ -102,9 +104,11 @@ class DaskHost(LocalHost):
     async def _outcome(self, cluster: Cluster, flight: Flight) -> ToolOutcome | None:
         """The outcome; a cancel ends the call on its worker first, a second one without grace."""
         try:
-            return await flight.done
-        except asyncio.CancelledError:
+            return await asyncio.shield(flight.done)
+        except asyncio.CancelledError as cancel:
             await self._stop(cluster, flight)
+            if flight.once:
+                raise await _called_off(cancel, flight) from None
             raise
         finally:
             cluster.land(flight)
@@ -310,6 +314,17 @@ def _imported() -> type[Cluster]:
         raise VrooliError(message, code="TOOL_FAILED", tier="tier3", context={"retryable": False}) from None
     made: type[Cluster] = module.Cluster
     return made
+
+
+async def _called_off(cancel: asyncio.CancelledError, flight: Flight) -> asyncio.CancelledError:
+    """What a cancel of a call says whose effect nobody wants twice."""
+    if not flight.begun:
+        return CalledOff(cancel, None)
+    with suppress(Exception):
+        async with asyncio.timeout(_ARRIVAL):
+            outcome = await flight.done
+            return cancel if outcome is None else CalledOff(cancel, outcome)
+    return cancel
 
 
 def _taken_back(step: str) -> ExecutionError:

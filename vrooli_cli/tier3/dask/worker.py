@@ -44,6 +44,7 @@ from vrooli_cli.tier3.registry import ToolRegistry
 from vrooli_cli.tier3.scope import Scope, ToolOutcome
 
 _PATIENCE: Final = 0.1  # seconds that a call may take before the next one of its task begins
+_REMEMBERED: Final = 10_000  # calls that were stopped and have not come, e.g. since another worker has them
 _BACKSTOP: Final = 30.0  # seconds beyond a call's time-out: vrooli ends it itself, unless it cannot reach the worker
 
 Name = tuple[str, int]
@@ -68,10 +69,10 @@ async def run_calls(sealed: Sealed) -> Sealed:
 
 
 async def stop_calls(names: Iterable[Name], hard: bool, dask_worker: Any = None) -> list[Name]:
-    """End calls with everything that they have started; those that were here.
+    """End calls with everything that they have started; those that this worker alone may begin, and never will.
 
     Args:
-        names: Of calls; those that are not here are not meant.
+        names: Of calls; those that have not begun never begin here.
         hard: Without grace.
         dask_worker: Given by Dask.
     """
@@ -115,7 +116,8 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         self.host = _GuardedHost()
         self._running: dict[Name, asyncio.Task[ToolOutcome]] = {}
         self._names: dict[str, set[Name]] = {}  # Dask's key → the calls that run under it
-        self._unwanted: set[Name] = set()  # calls that were stopped before they began
+        self._claims: set[Name] = set()  # `once` calls that this worker alone may begin, and has not
+        self._unwanted: dict[Name, None] = {}  # calls that were stopped before they began, in order
         self._asked: dict[tuple[str, int, int], asyncio.Future[Any]] = {}
         self._folders: dict[str, str] = {}  # root run → the work folder that was made for it here
         if self._deaf:
@@ -132,14 +134,29 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         """Called by Dask: nobody wants a call any more that is at work (its vrooli has died, or stops it)."""
         if finish in ("cancelled", "released", "forgotten") and start in ("executing", "long-running"):
             names = self._names.get(str(key), set())
-            self._unwanted |= names
+            self._unwanted.update(dict.fromkeys(names))
             for name in names & self._running.keys():
                 self._running[name].cancel()
 
     async def run(self, calls: list[FarCall]) -> list[Ended]:
-        """Calls one after another; one that takes its time does not hold up the others."""
+        """The calls of a task, which are all `once` or none is."""
         key = calls[0].key
-        self._names[key] = {(call.topic, call.number) for call in calls}
+        names = self._names[key] = {(call.topic, call.number) for call in calls}
+        try:
+            if calls[0].invocation.effects == "once":
+                if not await self._claimed(key):
+                    why = "the worker that ran it is gone"
+                    return [(ToolOutcome(error=unknown_outcome(call.invocation.address, why)), 0.0) for call in calls]
+                self._claims |= names
+            return await self._all(calls)
+        finally:
+            del self._names[key]
+            self._claims -= names
+            for name in names:
+                self._unwanted.pop(name, None)
+
+    async def _all(self, calls: list[FarCall]) -> list[Ended]:
+        """Calls one after another; one that takes its time does not hold up the others."""
         begun: dict[int, asyncio.Task[Ended]] = {}
         told: set[int] = set()
         try:
@@ -158,8 +175,6 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
             for task in begun.values():
                 task.cancel()
             raise
-        finally:
-            self._unwanted -= self._names.pop(key)
 
     def _tell_ended(self, calls: list[FarCall], begun: dict[int, asyncio.Task[Ended]], told: set[int]) -> None:
         """A call takes longer than was thought: the outcomes before it are told now, not with its own."""
@@ -176,10 +191,7 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
             return None, 0.0
         if minor(call.version) != minor(VROOLI):
             return _refused(call, versions_differ(call.version, {self.worker.address: VROOLI})), 0.0
-        if call.invocation.effects == "once" and not await self._claimed(call):
-            return ToolOutcome(error=unknown_outcome(call.invocation.address, "the worker that ran it is gone")), 0.0
-        if name in self._unwanted:  # it was stopped while it claimed
-            return None, 0.0
+        self._claims.discard(name)
         task = self._running[name] = asyncio.create_task(self._outcome(call), name=f"vrooli:{call.number}")
         try:
             return await task, monotonic() - began
@@ -196,17 +208,19 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         """See :func:`stop_calls`."""
         names = [(topic, number) for topic, number in names]
         found = {name: task for name in names if (task := self._running.get(name)) is not None}
-        here = set().union(*self._names.values())
-        self._unwanted.update(name for name in names if name in here and name not in found)
+        self._unwanted.update((name, None) for name in names if name not in found)
+        while len(self._unwanted) > _REMEMBERED:
+            del self._unwanted[next(iter(self._unwanted))]
         for task in found.values():
             task.cancel()
         if hard and found:
             await asyncio.sleep(0)  # the first cancel has to arrive before a second one can cut the grace
             for task in found.values():
                 task.cancel()
+        never = [name for name in names if name in self._claims]
         if found:
             await asyncio.wait(found.values())
-        return list(found)
+        return never
 
     def answered(self, question: tuple[str, int, int], told: Any) -> None:
         """See :func:`answer`."""
@@ -242,14 +256,17 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
             self._folders[call.root_id] = call.work_dir
         return call.work_dir
 
-    async def _claimed(self, call: FarCall) -> bool:
-        """False when this call has begun before, on a worker that has died since: Dask runs such tasks again."""
-        scheduler = self.worker.scheduler
+    async def _claimed(self, key: str) -> bool:
+        """True for the one worker that may begin this task.
+
+        Dask runs a task again when its worker has died, also when its outcome has arrived in the meantime. What may
+        happen once has a place for one name with the scheduler (``Cluster._open_places``), there until vrooli has the
+        outcome. When it is taken or gone, nobody may begin.
+        """
         me = self.worker.address
         try:
-            await scheduler.queue_create(name=call.key, client=me, maxsize=1)
-            await scheduler.queue_put(name=call.key, client=me, key=None, data=me, timeout=0.5)
-        except Exception:  # taken (a time-out), or nobody keeps the claims any more
+            await self.worker.scheduler.queue_put(name=key, client=me, key=None, data=me, timeout=0.5)
+        except Exception:  # taken (a time-out), gone (a KeyError), or the scheduler is
             return False
         return True
 
