@@ -688,8 +688,7 @@ class ExecutionArchitecture:
     def _declared_secrets(self, bundle: Bundle | SwarmBundle, environ: Mapping[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for declared in (_definition(bundle), *bundle.routines.values()):
-            values, _ = resolve_secrets(declared.secrets, environ)
-            found.update(values)
+            found.update(resolve_secrets(declared.secrets, environ))
             for name, one in declared.inputs.items():  # those of child routines read their variable, too
                 if one.secret and one.env and environ.get(one.env):
                     found.setdefault(name, environ[one.env])

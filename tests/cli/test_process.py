@@ -237,3 +237,5 @@ def test_a_short_secret_is_warned_of(write: Write, process: Call) -> None:
     assert "the secret 'tok' is short" in process("run", file, "-i", "tok=abc").err
     assert "is short" not in process("run", file, "-i", "tok=abcd").err
     assert process("run", file, "-i", "tok=abc", "-q").err == ""
+    declared = write("d.yaml", [ECHO], secrets={"pin": {"env": "PIN"}})
+    assert process("run", declared, PIN="abc").err.count("the secret 'pin' is short") == 1

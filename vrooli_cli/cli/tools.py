@@ -167,7 +167,7 @@ def _of_server(call: Invocation, name: str) -> Tool | None:
 
     from vrooli_cli.tier3.mcp import listed
 
-    secrets, _ = resolve_secrets(project.base.secrets, call.environ)
+    secrets = resolve_secrets(project.base.secrets, call.environ)
     found = asyncio.run(listed({server: project.base.mcp_servers[server]}, secrets, {}))[server]
     if name not in found:
         from vrooli_cli.tier3.mcp.server import no_such_tool
@@ -376,7 +376,7 @@ def lock(ctx: typer.Context, debug: Debug = False) -> int:
     definitions, secrets = _servers(project)
     if not definitions:
         raise InputError("no mcp_servers are defined in vrooli.yaml or in the routines of this project")
-    values, _ = resolve_secrets(secrets, call.environ)
+    values = resolve_secrets(secrets, call.environ)
     path = project.root / LOCK_FILE
     before = read_lock(project.root) or {}
     found = asyncio.run(listed(definitions, values, {}))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vrooli_cli.errors import DefinitionError, InputError, Problem, did_you_mean
+from vrooli_cli.errors import DefinitionError, InputError, did_you_mean
 from vrooli_cli.language.schema import coerce_text, compile_schema
 from vrooli_cli.loading.files import read_content, read_regular
 from vrooli_cli.loading.limits import Limits
@@ -138,10 +138,8 @@ def read_values(source: str, *, read_stdin: Callable[[], str] | None = None) -> 
     return dict(document.data)
 
 
-def resolve_secrets(
-    secrets: Mapping[str, str], environ: Mapping[str, str]
-) -> tuple[dict[str, str], tuple[Problem, ...]]:
-    """The value of every declared secret, and warnings for those too short to be masked inside other text.
+def resolve_secrets(secrets: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The value of every declared secret.
 
     Args:
         secrets: Name → environment variable.
@@ -157,10 +155,4 @@ def resolve_secrets(
     ]
     if missing:
         raise InputError("\n".join(missing))
-    values = {name: environ[variable] for name, variable in secrets.items()}
-    warnings = tuple(
-        Problem((), f"the secret {name!r} is shorter than 4 characters: masked only as a whole value", warning=True)
-        for name, value in values.items()
-        if len(value) < 4
-    )
-    return values, warnings
+    return {name: environ[variable] for name, variable in secrets.items()}
