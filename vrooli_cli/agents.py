@@ -23,6 +23,7 @@ from vrooli_cli.gate import Action, Gate, Verdict
 from vrooli_cli.language.expressions import Value, compile_value
 from vrooli_cli.ledger import Account
 from vrooli_cli.model import events as e
+from vrooli_cli.model.addresses import static
 from vrooli_cli.model.clock import child_id
 from vrooli_cli.model.routine import Bundle, ChildRoutine, EventAgent, Input, Prompt, Routine, Step
 from vrooli_cli.model.run import ExecutionStrategy
@@ -483,13 +484,13 @@ class Monitor(Watcher):
         """See :class:`Watcher`."""
         if isinstance(fact, e.ExecutionCompleted):
             self._good += 1
-            yield from self._duration(_step_of(fact.step_id), fact.duration_ms)
+            yield from self._duration(static(fact.step_id), fact.duration_ms)
         elif isinstance(fact, e.ExecutionFailed):
             self._bad += 1
             yield from self._rate()
         elif isinstance(fact, e.LedgerSettled):
             if fact.credits:
-                step = _step_of(fact.step_id)
+                step = static(fact.step_id)
                 self._spent[step] = self._spent.get(step, 0) + fact.credits
         elif isinstance(fact, e.ResourcesWarning) and fact.resource == "credits":
             yield self._spending(fact)
@@ -562,7 +563,7 @@ class Security(Watcher):
         elif isinstance(fact, e.StepCompleted | e.ToolReturned | e.AIResponded):
             shown = fact.text if isinstance(fact, e.AIResponded) else fact.result
             if self._holds_secret(shown):
-                step = _step_of(fact.step_id)
+                step = static(fact.step_id)
                 message = f"the output of {step} held a secret; it is masked wherever it is shown or kept"
                 yield from self._once(("secret", step), _finding(self.name, message, fact.step_id))
 
@@ -577,11 +578,6 @@ class Security(Watcher):
         if isinstance(value, Mapping):
             return any(self._holds_secret(one) for pair in value.items() for one in pair)
         return isinstance(value, list | tuple) and any(self._holds_secret(one) for one in value)
-
-
-def _step_of(address: str) -> str:
-    """The step of the file that an address belongs to: loops and turns left out."""
-    return address.split("[", 1)[0].split("#", 1)[0]
 
 
 def watchers(settings: Mapping[str, bool], *, has_secrets: bool) -> list[Watcher]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,15 @@ def test_a_failure_inside_a_task_has_the_line_of_its_step(
     assert "::error file=work.yaml,line=3,col=3::task:t/w: TOOL_FAILED: no\n" in done.err
     told = Path("j.xml").read_text()
     assert 'file="work.yaml" line="3"' in told and 'file="s.yaml" line="6"' in told
+
+
+def test_a_failure_inside_a_swarms_handler_has_the_line_of_its_step(write: Write, call: Call) -> None:
+    handlers = "handlers:\n  finally:\n  - {id: f, tool: fail, parameters: {message: no}}\n"
+    agents = "agents:\n- {id: a, capabilities: [], routine: work.yaml}\n"
+    write("work.yaml", "name: work\nsteps:\n- {id: w, tool: echo, parameters: {message: x}}\n")
+    swarm = write("s.yaml", f"name: s\ngoal: g\n{agents}tasks:\n- {{id: t}}\n{handlers}")
+    call("run", swarm, "--junit", "j.xml")
+    assert re.search(r'name="handlers.finally/f"[^>]* file="s.yaml" line="9"', Path("j.xml").read_text())
 
 
 def test_a_bug_is_a_line_a_file_and_exit_70(

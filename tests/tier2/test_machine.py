@@ -26,6 +26,7 @@ from vrooli_cli.model.routine import (
 )
 from vrooli_cli.model.run import RetryPolicy
 from vrooli_cli.tier2.decisions import MachineOptions
+from vrooli_cli.tier2.plan import NoSuchStep
 from vrooli_cli.tier2.state import Node
 from vrooli_cli.tier2.stimuli import CancelRequested
 from vrooli_cli.tier3.scope import Outcome
@@ -40,6 +41,37 @@ def fails(*addresses: str, code: str = "TOOL_FAILED") -> Any:
         return failure(code) if address in addresses else Outcome(result=address)
 
     return script
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_is_walked_through_groups_loops_routines_and_handlers() -> None:
+    child = Routine(name="c", steps=(step("inner"),), key="c", handlers={"finally": (step("tidy"),)})
+    call = Step(
+        id="call", action=ChildRoutine("./c.yaml", "c", {}), for_each=ForEach([1, 2]), pointer=("steps", "call")
+    )
+    group = Step(id="g", action=Group((step("a"), call)), pointer=("steps", "g"))
+    plan = plan_of([step("first"), group], children={"c": child}, handlers={"failure": (step("mend"),)})
+
+    def way(address: str) -> list[tuple[str, str, str]]:
+        return [(one.around, one.owner.routine.name, one.step.step.id) for one in plan.along(address)]
+
+    inside = [("", "r", "g"), ("g/", "r", "call")]
+    assert way("g/call[1]") == inside
+    assert way("g/call[1]/inner#2") == [*inside, ("g/call[1]/", "c", "inner")]
+    assert way("g/call[1]/handlers.finally/tidy") == [*inside, ("g/call[1]/handlers.finally/", "c", "tidy")]
+    assert way("handlers.failure/mend") == [("handlers.failure/", "r", "mend")] and way("handlers.failure") == []
+    for address, around, ids in (
+        ("gone", "", ("first", "g")),
+        ("g/gone/x", "g/", ("a", "call")),
+        ("g/handlers.failure/mend", "g/", ("a", "call")),
+        ("first/x", "first/", ()),
+        ("g/call/handlers.failure", "g/call/", ("inner",)),
+    ):
+        with pytest.raises(NoSuchStep) as caught:
+            list(plan.along(address))
+        assert (caught.value.around, caught.value.ids) == (around, ids)
 
 
 # --- order and failure -----------------------------------------------------------------------------------------------

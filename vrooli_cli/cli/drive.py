@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
 import sys
 import threading
 from collections.abc import Collection, Mapping
@@ -23,6 +22,7 @@ from vrooli_cli.cli.prompt import TerminalApprover
 from vrooli_cli.cli.signals import Signals
 from vrooli_cli.cli.signals import exit_code as signal_code
 from vrooli_cli.errors import InputError, exit_code
+from vrooli_cli.model.addresses import HANDLER, task_of
 from vrooli_cli.model.run import ExecutionResult, ExecutionStatus
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier2.run import RESULT_LIMIT
@@ -35,14 +35,11 @@ if TYPE_CHECKING:
     from vrooli_cli.loading.bundle import LoadedBundle
     from vrooli_cli.model.routine import Routine
     from vrooli_cli.model.swarm import SwarmDefinition
-    from vrooli_cli.tier1.plan import AgentPlan, SwarmPlan
+    from vrooli_cli.tier1.plan import AgentPlan
     from vrooli_cli.tier1.swarm import PreparedSwarm
-    from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan
+    from vrooli_cli.tier2.plan import RoutinePlan
     from vrooli_cli.tier2.tier import PreparedRun
     from vrooli_cli.view import View
-
-_KEYS_AND_TURNS = re.compile(r"\[[^\]]*\]|#\d+")
-_TASK = re.compile(r"task:(?P<task>[^/\[@]+)(\[(?P<index>\d+)\])?(@(?P<attempt>\d+))?")
 
 
 @lean(kw_only=True)
@@ -368,52 +365,45 @@ class _Ended:
 
 def locate(prepared: PreparedRun | PreparedSwarm, loaded: LoadedBundle, address: str) -> tuple[str, int, int]:
     """File, line and column of the step at an address; of the file alone when it is not known."""
-    from vrooli_cli.tier2.plan import GraphPlan
+    from vrooli_cli.tier2.plan import NoSuchStep, RoutinePlan
 
-    plan: RoutinePlan | SwarmPlan = prepared.plan
-    graph: GraphPlan = plan.graph
-    found = None
-    first, _, inner = address.partition("/")
-    at_work = _task_at(prepared, first) if first.startswith("task:") else None
-    if at_work is not None:
-        found, member = at_work
-        plan, graph = member.plan, member.plan.graph
-        address = inner if member.has_routine else ""
-    for part in _KEYS_AND_TURNS.sub("", address).split("/"):
-        if part.startswith("handlers."):
-            handler = plan.handlers.get(part.removeprefix("handlers."), graph)
-            graph = handler if isinstance(handler, GraphPlan) else handler.graph
-            continue
-        step = graph.by_id.get(part)
-        if step is None:
-            break
-        found = (plan.routine.key, step.step.pointer)
-        if step.inside is not None:
-            graph = step.inside
-        elif step.child is not None:
-            plan, graph = step.child, step.child.graph
-    key, pointer = found or (loaded.main, ())
-    source = loaded.sources.get(key)
-    return (source.name, *source.locate(pointer)) if source is not None and found else (plan.routine.path, 0, 0)
+    whole, inside = prepared.plan, address
+    plan: RoutinePlan | None = whole if isinstance(whole, RoutinePlan) else None
+    found: tuple[Routine | SwarmDefinition, Pointer] | None = None
+    if not isinstance(whole, RoutinePlan):
+        first, _, inside = address.partition("/")
+        at_work = _task_at(prepared, first)
+        if at_work is not None:
+            pointer, member = at_work
+            found = (whole.swarm, pointer)
+            plan = member.plan if member.has_routine else None
+        elif first.startswith(HANDLER):
+            plan = whole.handlers.get(first.removeprefix(HANDLER))
+    if plan is not None:
+        with suppress(NoSuchStep):
+            for passed in plan.along(inside):
+                found = (passed.owner.routine, passed.step.step.pointer)
+    file, where = found or (whole.routine, None)
+    source = loaded.sources.get(file.key)
+    return (source.name, *source.locate(where)) if source is not None and where is not None else (file.path, 0, 0)
 
 
-def _task_at(prepared: PreparedRun | PreparedSwarm, address: str) -> tuple[tuple[str, Pointer], AgentPlan] | None:
+def _task_at(prepared: PreparedRun | PreparedSwarm, address: str) -> tuple[Pointer, AgentPlan] | None:
     """Where the file speaks of a task, and how the agent that had it at this try does it; None when unknown."""
     from vrooli_cli.tier1.swarm import PreparedSwarm
 
-    named = _TASK.fullmatch(address)
+    named = task_of(address)
     if named is None or not isinstance(prepared, PreparedSwarm):
         return None
     machine, swarm = prepared.machine, prepared.plan.swarm
-    task = machine.tasks.get(named["task"]) or machine.left.get(named["task"])
-    index, attempt = int(named["index"] or 0), int(named["attempt"] or 1)
-    if task is None or index >= len(task.parts):
+    task = machine.tasks.get(named.task) or machine.left.get(named.task)
+    if task is None or named.index >= len(task.parts):
         return None
-    part = task.parts[index]
-    agent = part.tried[attempt - 1] if attempt <= len(part.tried) else part.agent
+    part = task.parts[named.index]
+    agent = part.tried[named.attempt - 1] if named.attempt <= len(part.tried) else part.agent
     member = prepared.plan.members[agent]
     pointer = task.spec.pointer or next((one.pointer for one in swarm.tasks or () if one.id == task.id), ())
-    return (swarm.key, pointer or member.definition.pointer), member
+    return pointer or member.definition.pointer, member
 
 
 def leave(code: int, before: Collection[threading.Thread]) -> int:

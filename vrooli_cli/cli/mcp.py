@@ -14,6 +14,7 @@ from vrooli_cli.cli.console import Console, Invocation
 from vrooli_cli.cli.help import VerbCommand, VerbGroup
 from vrooli_cli.cli.options import Debug, Folders
 from vrooli_cli.errors import DefinitionError, InputError, Problem, VrooliError
+from vrooli_cli.model.addresses import is_inner
 
 if TYPE_CHECKING:
     from vrooli_cli.loading.bundle import LoadedBundle
@@ -184,7 +185,7 @@ class _Progress:
         """One event."""
         family, _, what = event.type.rpartition("/")
         step = event.payload.get("step_id") or ""
-        if family == "tier2/step" and what in ("completed", "failed", "skipped", "reused") and not _is_inner(step):
+        if family == "tier2/step" and what in ("completed", "failed", "skipped", "reused") and not is_inner(step):
             self._ended.put_nowait(f"{step} {what}")
 
     def end(self) -> None:
@@ -197,10 +198,6 @@ class _Progress:
         while (message := await self._ended.get()) is not None:
             count += 1
             await self._session.report_progress(count, self._total, message)
-
-
-def _is_inner(address: str) -> bool:
-    return any(mark in address for mark in "/[#")
 
 
 def inputs_schema(loaded: LoadedBundle) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from vrooli_cli.cli.planned import (
     print_cost,
     print_effects,
 )
+from vrooli_cli.model.addresses import TASK, root_of
 from vrooli_cli.view.text import plural
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class SwarmPicture:
         """(address, agent) of every part of every task that is known."""
         for task, placed in (self.team.placements if self.team is not None else {}).items():
             for n, agent in enumerate(placed.agents):
-                yield (f"task:{task}[{n}]" if len(placed.agents) > 1 else f"task:{task}"), agent
+                yield (f"{TASK}{task}[{n}]" if len(placed.agents) > 1 else f"{TASK}{task}"), agent
 
     def _calls(self, tools: ToolRegistry) -> Iterator[PlannedCall]:
         """Of the tasks; of what each agent may do while nobody knows its tasks."""
@@ -140,7 +141,7 @@ def dry_swarm(architecture: ExecutionArchitecture, loaded: LoadedBundle) -> dict
     steps = {}
     tasks = {task.id: task for task in picture.plan.known_tasks}
     for address, agent in picture.at_work():
-        task = tasks[address.removeprefix("task:").partition("[")[0]]
+        task = tasks[root_of(address).removeprefix(TASK)]
         about = {"description": task.description, "dependencies": list(task.dependencies)}
         known = {name: value for name, value in about.items() if value}
         steps[address] = DryStep(address, "pending", "routine", agent, known)

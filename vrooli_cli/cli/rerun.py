@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping
 from contextlib import closing
@@ -49,6 +48,7 @@ from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug, Json
 from vrooli_cli.cli.resume import permissions_of, recorded_settings, secret_inputs
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
+from vrooli_cli.model.addresses import HANDLER, made_at
 from vrooli_cli.model.values import lean
 
 if TYPE_CHECKING:
@@ -56,14 +56,13 @@ if TYPE_CHECKING:
     from vrooli_cli.loading.project import Settings
     from vrooli_cli.model.events import ExecutionEvent
     from vrooli_cli.model.store import RunRecord, Store
-    from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan, StepPlan
+    from vrooli_cli.tier2.plan import Passed, RoutinePlan
     from vrooli_cli.tier2.prepared import RunOptions
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _WHAT = "What runs"
 _MOST_TOLD = 60
-_MADE_AS_IT_RAN = re.compile(r"\[[^\]]*\]|#\d+")  # items of loops and turns of repeats, in an address
 
 
 @app.command("rerun", cls=VerbCommand)
@@ -284,66 +283,56 @@ def _forced(store: Store, record: RunRecord, loaded: LoadedBundle, selection: _S
     _check_was_there(store, record, wanted)
     if selection.only is not None:
         return (wanted,)
-    return (wanted, *(f"{around}{name}" for around, graph, step in levels for name in _after(graph, step)))
+    return (wanted, *(f"{level.around}{name}" for level in levels for name in _after(level)))
 
 
-def _levels(plan: RoutinePlan, address: str) -> list[tuple[str, GraphPlan, StepPlan]]:
-    """The graphs that an address leads through: what stands before the step's id, the graph, the step.
+def _levels(plan: RoutinePlan, address: str) -> list[Passed]:
+    """The steps that an address leads through.
 
     Raises:
-        InputError: One of them has no such step.
+        InputError: One of them is not there.
     """
-    levels: list[tuple[str, GraphPlan, StepPlan]] = []
-    graph: GraphPlan | None = plan.graph
-    around = ""
-    for part in address.split("/"):
-        name = _MADE_AS_IT_RAN.sub("", part)
-        handler = plan.handlers.get(part.removeprefix("handlers.")) if part.startswith("handlers.") else None
-        step = graph.by_id.get(name) if graph is not None else None
-        if handler is not None:
-            graph = handler
-        elif step is not None and graph is not None:
-            levels.append((around, graph, step))
-            if step.child is not None:
-                plan = step.child
-            graph = step.child.graph if step.child is not None else step.inside
-        else:
-            ids = list(graph.by_id) if graph is not None else []
-            where = f"the steps of {around.rstrip('/')} are" if around else "its steps are"
-            inside = f"{where} {', '.join(ids[:20])}" if ids else f"{around.rstrip('/')} has no steps inside"
-            raise InputError(f"there is no step {address!r}; {did_you_mean(name, ids) or inside}")
-        around += f"{part}/"
-    if not levels or address.rpartition("/")[2].startswith("handlers."):
+    from vrooli_cli.tier2.plan import NoSuchStep
+
+    try:
+        levels = list(plan.along(address))
+    except NoSuchStep as missing:
+        around, ids = missing.around.rstrip("/"), missing.ids
+        where = f"the steps of {around} are" if around else "its steps are"
+        inside = f"{where} {', '.join(ids[:20])}" if ids else f"{around} has no steps inside"
+        raise InputError(f"there is no step {address!r}; {did_you_mean(missing.name, ids) or inside}") from None
+    if address.rpartition("/")[2].startswith(HANDLER):
         raise InputError(f"{address!r} is no step; name one that is inside, as in {address}/STEP")
     return levels
 
 
 def _check_was_there(store: Store, record: RunRecord, wanted: str) -> None:
     """InputError when the earlier run had no such item or turn: there is nothing of it that could be made again."""
-    made = _MADE_AS_IT_RAN.search(wanted)
-    if made is None:
+    made = made_at(wanted)
+    if made < 0:
         return
     from vrooli_cli.journal.history import history_of
 
     history = history_of(store, record.id)
     known = {span.address for step in history.steps.values() for span in step.spans} | history.steps.keys()
     if wanted not in known:
-        around = wanted[: made.start()]
-        items = [one for one in known if one.startswith(around) and _MADE_AS_IT_RAN.search(one)]
+        around = wanted[:made]
+        items = [one for one in known if one.startswith(around) and made_at(one) >= 0]
         hint = did_you_mean(wanted, items) or f"it had {', '.join(sorted(items)[:10]) or 'none'}"
         raise InputError(f"the run {record.id} had no {wanted!r}; {hint}")
 
 
-def _after(graph: GraphPlan, step: StepPlan) -> list[str]:
+def _after(level: Passed) -> list[str]:
     """The ids of all that comes after a step in its graph."""
+    steps = level.graph.steps
     after: dict[int, None] = {}
-    waiting = [step.index]
+    waiting = [level.step.index]
     while waiting:
-        for child in graph.steps[waiting.pop()].children:
+        for child in steps[waiting.pop()].children:
             if child not in after:
                 after[child] = None
                 waiting.append(child)
-    return [graph.steps[index].step.id for index in after]
+    return [steps[index].step.id for index in after]
 
 
 @lean(frozen=False)

@@ -324,7 +324,7 @@ def _has_ended_talking(step: StepHistory) -> bool:
 
 def _may_happen_again(history: RunHistory, address: str, word: str) -> bool:
     """True for ``rerun`` of a completed ``once`` step that a resume can reach; raises InputError for other words."""
-    from vrooli_cli.model.history import around_of
+    from vrooli_cli.model.addresses import around_of
 
     step = history.steps.get(address)
     if step is None or step.status != "completed" or step.effects != "once":

@@ -13,8 +13,9 @@ from typing import Any
 
 from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import show
+from vrooli_cli.model.addresses import TASK, around_of, without_turn
 from vrooli_cli.model.clock import ns_of
-from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory, around_of
+from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory
 from vrooli_cli.model.run import (
     ExecutionContext,
     ExecutionError,
@@ -223,7 +224,7 @@ class _Folder:
     def _part_ended(self, event: Wire, payload: Wire) -> None:
         """The run of one agent's part of a task; the verdict of tier 1 is on the task as a whole."""
         owner = self._owners.pop(event["execution_id"], "")
-        if owner.startswith("task:") and owner.endswith("]"):
+        if owner.startswith(TASK) and owner.endswith("]"):
             step = self._step(owner)
             step.status, step.ended_ns = event["type"].rpartition("/")[2], self._now
             step.duration_ms, step.error = payload.get("duration_ms", 0), payload.get("error")
@@ -272,7 +273,7 @@ class _Folder:
 
     def _begin(self, address: str) -> StepHistory:
         """A step is at work; so is everything around it."""
-        step = self._step(_without_turn(address))
+        step = self._step(without_turn(address))
         if step.status in ("completed", "failed", "skipped", "cancelled"):
             self._again(step)
         step.status, step.code = "running", ""
@@ -301,7 +302,7 @@ class _Folder:
         self._run.attempts += 1
 
     def _tool_called(self, event: Wire, payload: Wire) -> None:
-        step = self._run.steps.get(_without_turn(payload["step_id"]))
+        step = self._run.steps.get(without_turn(payload["step_id"]))
         if step is not None and payload.get("call_id") is None:  # what a model chose stands in its answers
             step.parameters = payload.get("parameters")
 
@@ -320,7 +321,7 @@ class _Folder:
 
     def _ready(self, event: Wire, payload: Wire) -> None:
         if not payload["step_id"].rpartition("/")[2].startswith("handlers."):
-            step = self._step(_without_turn(payload["step_id"]))
+            step = self._step(without_turn(payload["step_id"]))
             if step.status in ("pending", "retrying"):
                 step.status = "ready"
 
@@ -354,7 +355,7 @@ class _Folder:
         self._run.path.append((step.address, "completed"))
 
     def _retrying(self, event: Wire, payload: Wire) -> None:
-        step = self._step(_without_turn(payload["step_id"]))
+        step = self._step(without_turn(payload["step_id"]))
         step.status, step.error = "retrying", payload.get("error")
 
     def _suspended(self, event: Wire, payload: Wire) -> None:
@@ -380,7 +381,7 @@ class _Folder:
 
     def _ai_responded(self, event: Wire, payload: Wire) -> None:
         place = payload["step_id"], payload["attempt"], payload.get("turn", 1)
-        step = self._run.steps.get(_without_turn(payload["step_id"]))
+        step = self._run.steps.get(without_turn(payload["step_id"]))
         if step is not None and step.address in self._prompts:
             step.label = payload["model"]  # the one that answered, of those that it may ask
         call = ModelCall(
@@ -406,7 +407,7 @@ class _Folder:
             return
         self._reserved.pop(name, None)
         self._run.credits += credits_
-        step = self._run.steps.get(_without_turn(payload["step_id"]))
+        step = self._run.steps.get(without_turn(payload["step_id"]))
         if step is not None:
             step.credits += credits_
 
@@ -435,11 +436,6 @@ class _Folder:
             step.result, step.error = payload.get("result"), payload.get("error")
             self._run.path.append((address, verdict))
         step.agent = payload.get("agent_id", step.agent)
-
-
-def _without_turn(address: str) -> str:
-    base, _, turn = address.rpartition("#")
-    return base if base and turn.isdigit() else address
 
 
 _Apply = Callable[[_Folder, Wire, Wire], None]

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from vrooli_cli.model.addresses import around_of, is_inner
 from vrooli_cli.model.store import RunRecord
 from vrooli_cli.model.values import lean
 
 TERMINAL = frozenset({"completed", "failed", "skipped", "cancelled"})
-_NOT_TOP = re.compile(r"[\[#/]")
 _HANDLER = re.compile(r"handlers\.(?:success|failure|finally)/")
 
 
@@ -96,7 +96,7 @@ class StepHistory:
     def is_top(self) -> bool:
         """True for what an ExecutionResult lists: one level deep, handlers' steps too."""
         handler = _HANDLER.match(self.address)
-        return _NOT_TOP.search(self.address, handler.end() if handler else 0) is None
+        return not is_inner(self.address[handler.end() :] if handler else self.address)
 
 
 @lean(frozen=False)
@@ -149,14 +149,3 @@ class RunHistory:
             if around:
                 found.setdefault(around, []).append(step)
         return found
-
-
-def around_of(address: str) -> str:
-    """The address of the composite that a step is directly inside of; empty for a step of the root graph."""
-    if address.endswith("]"):
-        return address[: address.rindex("[")]
-    around = address.rpartition("/")[0]
-    if around.rpartition("/")[2].startswith("handlers."):
-        around = around.rpartition("/")[0]
-    base, _, turn = around.rpartition("#")
-    return base if base and turn.isdigit() else around

@@ -6,7 +6,6 @@ charged, the answer is validated); only the host at its end is another one. A pr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -14,13 +13,13 @@ from typing import Any, Final
 from vrooli_cli.errors import ERROR_CODES, VrooliError
 from vrooli_cli.gate import DEFERRED, Answer, Deferred, Question
 from vrooli_cli.language.schema import compile_schema
+from vrooli_cli.model.addresses import static
 from vrooli_cli.model.run import ExecutionError, ExecutionStrategy
 from vrooli_cli.testing.generate import CannotGenerate, generate
 from vrooli_cli.tier3.registry import Tool
 from vrooli_cli.tier3.scope import Outcome, Scope, StepCall, StepRunner, ToolHost, ToolInvocation, ToolOutcome
 from vrooli_cli.tier3.strategies import strategy_of
 
-_KEYS_AND_TURNS: Final = re.compile(r"\[[^\]]*\]|#\d+")
 # Tools of the box that read files of this machine and nothing else: the same each time, as the files are.
 _READERS: Final = frozenset({"file_read", "file_list", "template"})
 _ADDRESS: Final = "192.0.2.1"  # for documentation (RFC 5737): a test asks no name server
@@ -62,7 +61,7 @@ class Stubs:
 
     def of_step(self, address: str) -> Stub | None:
         """By the path itself, or by the path without items of loops and turns of repeats."""
-        for name in (address, _KEYS_AND_TURNS.sub("", address)):
+        for name in (address, static(address)):
             if name in self._stubs:
                 return self._stubs[name]
         return None
@@ -210,7 +209,7 @@ def _refused(call: ToolInvocation) -> ToolOutcome:
 
 def _generated(schema: Mapping[str, Any], call: StepCall) -> Stub:
     try:
-        return Stub(generate(schema, _KEYS_AND_TURNS.sub("", call.address).rpartition("/")[2]))
+        return Stub(generate(schema, static(call.address).rpartition("/")[2]))
     except CannotGenerate as reason:
         message = f"no answer can be made up: {reason}; give it a stub"
         return Stub(error=ExecutionError(code="OUTPUT_INVALID", message=message, tier="tier3", step=call.address))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from vrooli_cli.errors import IllegalMove
+from vrooli_cli.model.addresses import without_turn
 from vrooli_cli.model.run import StepStatus
 from vrooli_cli.tier2.context import BlackboardManager, RunContext
 from vrooli_cli.tier2.once import Once, is_doubtful
@@ -110,8 +111,8 @@ class Places:
         node = self.nodes.get(address)
         if node is not None:
             return node
-        base, _, turn = address.rpartition("#")
-        if base and turn.isdigit():
+        base = without_turn(address)
+        if base != address:
             return self.node_at(base)
         if address.endswith("]"):
             parent, _, key = address[:-1].rpartition("[")

@@ -16,6 +16,7 @@ from vrooli_cli.errors import Pointer, Problem, did_you_mean
 from vrooli_cli.language.expressions import BoundExpression, Value, compile_value
 from vrooli_cli.language.shell import RenderedScript, compile_command
 from vrooli_cli.language.values import text_of
+from vrooli_cli.model.addresses import HANDLER, static
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.model.routine import (
     HANDLERS,
@@ -229,6 +230,51 @@ class RoutinePlan:
     def step_count(self) -> int:
         """Steps of the main graph."""
         return len(self.graph.steps)
+
+    def along(self, address: str) -> Iterator[Passed]:
+        """The steps that an address leads through, the outermost first.
+
+        Raises:
+            NoSuchStep: Where it leads on to a step that the plan does not have; after the steps before it.
+        """
+        plan, graph, around = self, self.graph, ""
+        for part in address.split("/"):
+            name = static(part)
+            handler = plan.handlers.get(name.removeprefix(HANDLER)) if name.startswith(HANDLER) else None
+            if handler is not None and graph is plan.graph:
+                graph = handler
+            else:
+                step = graph.by_id.get(name)
+                if step is None:
+                    raise NoSuchStep(around, name, tuple(graph.by_id))
+                yield Passed(around, plan, graph, step)
+                plan = step.child or plan
+                graph = step.child.graph if step.child is not None else step.inside or GraphPlan()
+            around += f"{part}/"
+
+
+@lean()
+class Passed:
+    """A step on the way to an address: what stands before its id there, whose it is, and the graph that it is in."""
+
+    around: str
+    owner: RoutinePlan
+    graph: GraphPlan
+    step: StepPlan
+
+
+class NoSuchStep(LookupError):
+    """An address names a step that the plan does not have.
+
+    Attributes:
+        around: The part of the address that leads somewhere, with its ``/``.
+        name: The id that is not there.
+        ids: Those that are.
+    """
+
+    def __init__(self, around: str, name: str, ids: tuple[str, ...]) -> None:
+        super().__init__(f"there is no step {around}{name}")
+        self.around, self.name, self.ids = around, name, ids
 
 
 class Level:

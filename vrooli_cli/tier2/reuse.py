@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from vrooli_cli.errors import VrooliError
 from vrooli_cli.language.masking import Masker
 from vrooli_cli.model import events as e
+from vrooli_cli.model.addresses import any_item, turn_of, without_turn
 from vrooli_cli.model.routine import Prompt
 from vrooli_cli.model.store import Store
 from vrooli_cli.model.values import lean
@@ -32,8 +32,6 @@ from vrooli_cli.tier3.scope import Outcome
 SCHEMA: Final = 1
 """Part of every key: another number and nothing that was kept before is used."""
 MOST_CACHED_BYTES: Final = 16 * 1024 * 1024
-
-_KEYS = re.compile(r"\[[^\]]*\]")
 
 
 @lean()
@@ -165,7 +163,7 @@ class EarlierRun:
         self._places: dict[tuple[str, str], Earlier] = {}
         for one in self._steps.values():
             if one.done and one.parts is not None:
-                self._places.setdefault((_KEYS.sub("[]", one.address), key_of(one.parts)), one)
+                self._places.setdefault((any_item(one.address), key_of(one.parts)), one)
 
     def _take(self, machine: RunMachine, fact: e.Event, at: int) -> None:
         if isinstance(fact, e.StepReused):
@@ -174,11 +172,8 @@ class EarlierRun:
         machine.evolve(fact, at)
         if isinstance(fact, e.ExecutionStarted):
             address = fact.step_id
-            base, _, turn = address.rpartition("#")
-            if not (base and turn.isdigit()):
-                self._note(machine, address)
-            elif turn == "1":
-                self._note(machine, base)
+            if turn_of(address) <= 1:  # what a repeat begins with
+                self._note(machine, without_turn(address))
         elif isinstance(fact, e.StepCompleted):
             done = self._steps.get(fact.step_id)
             if done is not None:
@@ -201,7 +196,7 @@ class EarlierRun:
         one = self._steps.get(address)
         if one is not None and one.done and one.parts == parts:
             return Wanted(Found(one.result, f"unchanged since run {one.from_run}", one.from_run))
-        other = self._places.get((_KEYS.sub("[]", address), key_of(parts)))
+        other = self._places.get((any_item(address), key_of(parts)))
         if other is not None:
             reason = f"unchanged since run {other.from_run}, where it was {other.address}"
             return Wanted(Found(other.result, reason, other.from_run))

@@ -16,16 +16,14 @@ inside a composite step comes after it, and its span ends last. Skipped and reus
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from vrooli_cli.model.history import around_of
+from vrooli_cli.model.addresses import around_of, static, without_turn
 from vrooli_cli.tracing.context import Trace
 from vrooli_cli.tracing.span import Span, SpanEvent
 
-_KEYS_AND_TURNS: Final = re.compile(r"\[[^\]]*\]|#\d+")
 _LONGEST: Final = 4096  # characters of one attribute that is text, but for captured content
 _PROVIDERS: Final = (
     ("api.openai.com", "openai"),
@@ -151,7 +149,7 @@ class SpanFold:
 
     def _begin(self, execution_id: str, address: str) -> Span:
         """The open span of a step; of one that begins now when there is none."""
-        address = _without_turn(address)
+        address = without_turn(address)
         span = self._steps.get(address)
         if span is not None:
             return span
@@ -176,7 +174,7 @@ class SpanFold:
     def _nearest(self, address: str) -> Span:
         """The innermost open span around a place."""
         while address:
-            span = self._steps.get(_without_turn(address))
+            span = self._steps.get(without_turn(address))
             if span is not None:
                 return span
             address = around_of(address)
@@ -206,7 +204,7 @@ class SpanFold:
         self._attempt_done(verb, execution_id, payload)
         if (execution_id, address, attempt) in self._asked:
             self._finish(self._asked.pop((execution_id, address, attempt)), error)
-        span = self._steps.get(_without_turn(address))
+        span = self._steps.get(without_turn(address))
         if verb == "failed" and span is not None:
             told = {"exception.type": error.get("code"), "exception.message": error.get("message")}
             self._tell(span, "exception", {**told, "vrooli.attempt": attempt})
@@ -232,7 +230,7 @@ class SpanFold:
     def _end_step(self, address: str, status: str, error: Payload | None) -> None:
         span = self._steps.pop(address)
         credits = self._credits.pop(address, 0)
-        around = _without_turn(around_of(address))
+        around = without_turn(around_of(address))
         self._credits[around] = self._credits.get(around, 0) + credits
         _put(span, {"vrooli.step.status": status, "vrooli.credits": credits or None})
         self._finish(span, error)
@@ -352,7 +350,7 @@ class SpanFold:
 
     def _settled(self, verb: str, execution_id: str, payload: Payload) -> None:
         del verb, execution_id
-        address = _without_turn(payload["step_id"])
+        address = without_turn(payload["step_id"])
         self._credits[address] = self._credits.get(address, 0) + payload["credits"]
 
     def _noted(self, verb: str, execution_id: str, payload: Payload) -> None:
@@ -391,12 +389,7 @@ def _as_agent(span: Span, name: str) -> None:
 
 def _name(address: str) -> str:
     """The step's own id: few spans differ in nothing but a loop's key, so many have one name."""
-    return _KEYS_AND_TURNS.sub("", address).rpartition("/")[2]
-
-
-def _without_turn(address: str) -> str:
-    base, _, turn = address.rpartition("#")
-    return base if base and turn.isdigit() else address
+    return static(address).rpartition("/")[2]
 
 
 def _cut(value: Any) -> Any:

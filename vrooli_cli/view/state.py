@@ -11,7 +11,6 @@ what lies below gets a :class:`Node` only while it is at work.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from vrooli_cli.model import events as e
+from vrooli_cli.model.addresses import HANDLER, TASK, root_of, static, turn_of, without_turn
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.view.board import (
     CANCELLED,
@@ -43,10 +43,7 @@ STREAM_KEPT = 4_000
 UNPRICED_KEPT = 8
 STREAMS_KEPT = 32
 _COMPOSITE = frozenset({"parallel", "routine"})
-_KEYS_AND_TURNS = re.compile(r"\[[^\]]*\]|#\d+")
-_ROOT_PART = re.compile(r"[^/\[#]*")
-_TASK_END = re.compile(r"[/\[@]")
-_NOT_PLANNED = ("handlers.", "events.")
+_NOT_PLANNED = (HANDLER, "events.")
 
 
 class Node:
@@ -144,9 +141,7 @@ def _label(text: str) -> str:
     return line(text, 60)
 
 
-@lru_cache(4096)
-def _static(address: str) -> str:
-    return _KEYS_AND_TURNS.sub("", address)
+_static = lru_cache(4096)(static)
 
 
 def parent_address(address: str) -> str:
@@ -158,22 +153,9 @@ def parent_address(address: str) -> str:
         return address[: address.rfind("[")]
     outer = address.rpartition("/")[0]
     last = outer.rpartition("/")[2]
-    if last.startswith(("handlers.", "task:")):
+    if last.startswith((HANDLER, TASK)):
         return ""
-    return _base(outer)
-
-
-def _base(address: str) -> str:
-    """Without the turn at its end: ``poll`` of ``poll#3``."""
-    if "#" not in address:
-        return address
-    head, _, turn = address.rpartition("#")
-    return head if turn.isdecimal() else address
-
-
-def _turn(address: str) -> int:
-    turn = address.rpartition("#")[2] if "#" in address else ""
-    return int(turn) if turn.isdecimal() and len(turn) < 10 else 0
+    return without_turn(outer)
 
 
 class ViewState:
@@ -275,12 +257,12 @@ class ViewState:
 
         Handlers and event agents are, and of a swarm all that is no task: its planning, its last word.
         """
-        if address.startswith("task:"):
-            return self._known(_TASK_END.split(address[5:], maxsplit=1)[0])
-        if self.crew is not None or address.startswith(_NOT_PLANNED):
+        root = root_of(address)
+        if root.startswith(TASK):
+            return self._known(root.removeprefix(TASK))
+        if self.crew is not None or root.startswith(_NOT_PLANNED):
             return -1
-        match = _ROOT_PART.match(address)
-        return self._known(match[0] if match else address)
+        return self._known(root)
 
     def _known(self, name: str) -> int:
         unit = self.board.find(name)
@@ -393,7 +375,7 @@ class ViewState:
 
     def _charge(self, address: str, credits: int) -> None:
         self.credits += credits
-        node = self.running.get(_base(address)) or self.parked.get(_base(address))
+        node = self.running.get(without_turn(address)) or self.parked.get(without_turn(address))
         if node is not None:
             node.credits += credits
         unit = node.unit if node is not None else self._unit(address) if address else -1
@@ -422,7 +404,7 @@ class ViewState:
             if self.plan is None:
                 self.board.expect(_whole(fact.step_count))
         elif fact.parent_step_id and not fact.parent_step_id.startswith("task:"):
-            node = self._open(_base(fact.parent_step_id), at)
+            node = self._open(without_turn(fact.parent_step_id), at)
             node.total = node.total or _whole(fact.step_count)
 
     def _routine_over(
@@ -454,7 +436,7 @@ class ViewState:
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _step_ready(self, fact: e.StepReady, at: datetime) -> None:
-        address = _base(fact.step_id)
+        address = without_turn(fact.step_id)
         if address.rpartition("/")[2].startswith("handlers."):
             return
         planned = self.planned(address)
@@ -494,7 +476,7 @@ class ViewState:
         self._note(self._end(fact.step_id, COMPLETED, at), f"reused: {fact.reason}")
 
     def _step_retrying(self, fact: e.StepRetrying, at: datetime) -> None:
-        address = _base(fact.step_id)
+        address = without_turn(fact.step_id)
         node = self._park(address, RETRYING, at)
         node.attempt = _whole(fact.attempt)
         node.until = at + timedelta(milliseconds=_whole(fact.delay_ms))
@@ -516,12 +498,12 @@ class ViewState:
 
     def _execution_started(self, fact: e.ExecutionStarted, at: datetime) -> None:
         address = fact.step_id
-        base = _base(address)
+        base = without_turn(address)
         node = self._at_work(base, at)
         if fact.attempt != 1:
             node.attempt = _whole(fact.attempt)
         if base is not address:
-            node.turn = _turn(address)
+            node.turn = turn_of(address)
         label = fact.model or fact.tool_name
         if label:
             node.label = _label(label)
@@ -534,26 +516,26 @@ class ViewState:
         self.streams.pop(fact.step_id, None)
 
     def _tool_called(self, fact: e.ToolCalled, at: datetime) -> None:
-        node = self.running.get(_base(fact.step_id))
+        node = self.running.get(without_turn(fact.step_id))
         if node is not None and fact.call_id:
             node.note = f"→ {line(fact.tool_name, 60)}"
 
     def _tool_returned(self, fact: e.ToolReturned, at: datetime) -> None:
-        node = self.running.get(_base(fact.step_id))
+        node = self.running.get(without_turn(fact.step_id))
         if node is not None and fact.call_id:
             node.note = ""
 
     def _ai_requested(self, fact: e.AIRequested, at: datetime) -> None:
         if fact.unpriced and len(self.unpriced) < UNPRICED_KEPT:
             self.unpriced[line(fact.model, 60)] = None
-        node = self.running.get(_base(fact.step_id))
+        node = self.running.get(without_turn(fact.step_id))
         if node is not None:
             node.label, node.note = line(fact.model, 60), ""
 
     def _ai_delta(self, fact: e.AIDelta, at: datetime) -> None:
         stream = self.streams.pop(fact.step_id, None)
         if stream is None:
-            node = self.running.get(_base(fact.step_id))
+            node = self.running.get(without_turn(fact.step_id))
             stream = Stream(line(fact.step_id, 80), node.label if node is not None else "")
         self.streams[fact.step_id] = stream  # the latest last
         if len(self.streams) > STREAMS_KEPT:
@@ -565,19 +547,19 @@ class ViewState:
         usage = fact.usage or {}
         self.tokens_in += _whole(usage.get("input_tokens", usage.get("prompt_tokens")))
         self.tokens_out += _whole(usage.get("output_tokens", usage.get("completion_tokens")))
-        node = self.running.get(_base(fact.step_id))
+        node = self.running.get(without_turn(fact.step_id))
         if node is not None:
             node.note = ""
 
     def _ai_throttled(self, fact: e.AIThrottled, at: datetime) -> None:
         self.streams.pop(fact.step_id, None)
-        node = self.running.get(_base(fact.step_id))
+        node = self.running.get(without_turn(fact.step_id))
         if node is not None:
             node.note = line(f"throttled: {fact.reason}", 120)
             node.until = at + timedelta(milliseconds=_whole(fact.delay_ms))
 
     def _ai_fallback(self, fact: e.AIFallback, at: datetime) -> None:
-        node = self.running.get(_base(fact.step_id))
+        node = self.running.get(without_turn(fact.step_id))
         if node is not None:
             node.label, node.note = line(fact.to_model, 60), line(f"instead of {fact.model}: {fact.reason}", 120)
 

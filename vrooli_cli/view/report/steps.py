@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vrooli_cli.model.history import RunHistory, StepHistory, around_of
+from vrooli_cli.model.addresses import around_of
+from vrooli_cli.model.history import RunHistory, StepHistory
 from vrooli_cli.view.report.graph import SIGNS
 from vrooli_cli.view.report.markup import Markup, data_bytes, tag, text
 from vrooli_cli.view.report.pieces import as_json, scroll, section

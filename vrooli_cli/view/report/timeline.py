@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor, log10
 
-from vrooli_cli.model.history import RunHistory, Span, StepHistory, around_of
+from vrooli_cli.model.addresses import around_of, root_of
+from vrooli_cli.model.history import RunHistory, Span, StepHistory
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 
 MOST_ROWS = 600
@@ -106,7 +107,7 @@ def rows_of(history: RunHistory, axis: Axis, batch_of: Mapping[str, int], critic
     for step in history.steps.values():
         if step.began_ns is None:
             continue
-        top = step.address.partition("/")[0].partition("[")[0]
+        top = root_of(step.address)
         depth = step.address.count("/") + step.address.count("[")
         agent = "" if f"{step.address}[0]" in history.steps else step.agent  # what several do stands above their parts
         row = Row(step.address, step.status, batch_of.get(top, len(batch_of)), agent, depth)
