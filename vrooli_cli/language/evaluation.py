@@ -16,6 +16,7 @@ from typing import Any
 
 from vrooli_cli.errors import ExpressionError, did_you_mean
 from vrooli_cli.language import filters
+from vrooli_cli.language.shapes import Slot, Words
 from vrooli_cli.language.values import BITS, OUTPUT, Budget, Missing, MissingName, describe, lookup, text_of, too_large
 
 NODES = 200  # of one expression (spec engine.md (i))
@@ -27,12 +28,13 @@ Node = Any
 
 
 class Evaluator:
-    """One evaluation: the names it sees, the variables of its loops, and its budget."""
+    """One evaluation: the names it sees, the words of its slots, the variables of its loops, and its budget."""
 
-    __slots__ = ("budget", "locals", "names", "written")
+    __slots__ = ("budget", "locals", "names", "words", "written")
 
-    def __init__(self, names: Mapping[str, Any]) -> None:
+    def __init__(self, names: Mapping[str, Any], words: Words = ()) -> None:
         self.names = names
+        self.words = words
         self.locals: dict[str, Any] = {}
         self.budget = Budget()
         self.written = 0  # letters of a template's text so far
@@ -58,8 +60,9 @@ class Evaluator:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _const(_: Evaluator, node: Node) -> Any:
-    return node.value
+def _const(run: Evaluator, node: Node) -> Any:
+    value = node.value
+    return run.words[value] if type(value) is Slot else value
 
 
 def _name(run: Evaluator, node: Node) -> Any:
@@ -75,7 +78,8 @@ def _name(run: Evaluator, node: Node) -> Any:
 
 def _getattr(run: Evaluator, node: Node) -> Any:
     run.budget.tick()
-    return lookup(run.loose(node.node), node.attr)
+    field = node.attr
+    return lookup(run.loose(node.node), run.words[field] if type(field) is Slot else field)
 
 
 def _getitem(run: Evaluator, node: Node) -> Any:
@@ -424,9 +428,15 @@ _STATEMENTS: dict[str, Callable[[Evaluator, Node, list[str]], None]] = {"For": _
 _PARTS = frozenset({"Operand", "Pair", "Keyword", "Slice", "TemplateData"})
 
 
-def evaluate(node: Node, names: Mapping[str, Any]) -> Any:
-    """An expression's value, within the bounds; raises ExpressionError."""
-    run = Evaluator(names)
+def evaluate(node: Node, names: Mapping[str, Any], words: Words = ()) -> Any:
+    """An expression's value, within the bounds; raises ExpressionError.
+
+    Args:
+        node: Its tree, or the tree of its shape.
+        names: What it may name.
+        words: What stands in the slots of its shape.
+    """
+    run = Evaluator(names, words)
     return _bounded(lambda: run.value(node))
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections import ChainMap, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, lru_cache
 from itertools import groupby, takewhile
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from vrooli_cli.errors import ExpressionError, Pointer, Problem
+from vrooli_cli.language.shapes import Ids, Slot, Words, dashed_id, open_slots, shape_of
 from vrooli_cli.language.values import OUTPUT, Missing, MissingName, lookup, text_of, too_large, weigh
 from vrooli_cli.model.values import lean
 
@@ -29,9 +30,10 @@ Mode = Literal["value", "expression", "template", "literal"]
 _IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _PATH = rf"{_IDENTIFIER}(?:\.[A-Za-z][\w-]*|\[(?:0|-?[1-9]\d{{0,8}})\]|\['[^'\\\r\n]*'\]|\[\"[^\"\\\r\n]*\"\])*"
 _WHOLE = re.compile(rf"\s*\{{\{{\s*({_PATH})\s*\}}\}}\s*", re.ASCII)
-_HOLE = re.compile(rf"\{{\{{\s*({_PATH})\s*\}}\}}", re.ASCII)
 _BARE = re.compile(rf"\s*({_PATH})\s*", re.ASCII)
+_HOLE = re.compile(r"\{\{(?![-+])((?:[^{}'\"\\]|'[^'{}\\]*'|\"[^\"{}\\]*\")*+)(?<![-+])\}\}")
 _ALONE = re.compile(r"\s*\{\{(?![-+])([^\r]*)(?<![-+])\}\}\s*")
+_DASHED = re.compile(r"(?:steps|tasks)\.[A-Za-z_]\w*-")
 _KEYS = re.compile(r"\.([\w-]+)|\[(-?\d+)\]|\['([^']*)'\]|\[\"([^\"]*)\"\]", re.ASCII)
 _MARKS = re.compile(r"\{[{%#]")
 
@@ -116,11 +118,12 @@ class PathExpression(Expression):
 class TreeExpression(Expression):
     """Any other expression, as jinja2 parsed it."""
 
-    __slots__ = ("literal", "node", "raw")
+    __slots__ = ("literal", "node", "raw", "words")
 
-    def __init__(self, text: str, node: Any, references: tuple[Reference, ...]) -> None:
+    def __init__(self, text: str, node: Any, references: tuple[Reference, ...], words: Words = ()) -> None:
         super().__init__(text, references)
         self.node = node
+        self.words = words
         self.raw = type(node).__name__ == "Filter" and node.name == "raw"
         constant = node.value if type(node).__name__ == "Const" else None
         self.literal = constant if isinstance(constant, str) and set(constant) <= set("{}%#") else None
@@ -130,7 +133,7 @@ class TreeExpression(Expression):
         from vrooli_cli.language import evaluation
 
         try:
-            value = evaluation.evaluate(self.node, names)
+            value = evaluation.evaluate(self.node, names, self.words)
             if isinstance(value, str | list | tuple | Mapping | float):
                 weigh(value)
         except ExpressionError as error:
@@ -308,7 +311,7 @@ def compile_value(
     mode: Mode = "value",
     pointer: Pointer = (),
     problems: list[Problem] | None = None,
-    dashed: Collection[str] = (),
+    dashed: Ids = (),
     deferred: bool = False,
 ) -> Value:
     """Read a value of a file.
@@ -321,7 +324,7 @@ def compile_value(
         pointer: Where the data stands in its document.
         problems: What is wrong is added here, with the inner text's pointer, and null stands in for that text; without
             a list the first problem is raised as ExpressionError.
-        dashed: The ids with ``-`` that may be written ``steps.a-b``.
+        dashed: The ids with ``-`` that may be written ``steps.a-b``; a set when there are many.
         deferred: The data was compiled without a problem before: texts that need jinja2 are parsed when first used.
     """
     if mode == "literal" or raw is None or (type(raw) is str and mode != "expression" and "{" not in raw):
@@ -368,7 +371,7 @@ class BoundExpression:
 class _Reader:
     """Reads one value and everything in it."""
 
-    def __init__(self, mode: Mode, problems: list[Problem], dashed: Collection[str], *, deferred: bool = False) -> None:
+    def __init__(self, mode: Mode, problems: list[Problem], dashed: Ids, *, deferred: bool = False) -> None:
         self._mode = mode
         self._problems = problems
         self._dashed = dashed
@@ -410,12 +413,17 @@ class _Reader:
             return self._expression(raw, pointer)
         if "{" not in raw or not _MARKS.search(raw):
             return Constant(raw)
-        quick = self._quick(raw, pointer)
-        if quick is not None:
-            return quick
-        if self._deferred:
+        match = _WHOLE.fullmatch(raw) if self._mode == "value" else None
+        found = self._path(match[1], pointer) if match else None
+        if found is not None:
+            return Whole(raw, found)
+        pieces = _holes(raw)
+        if self._deferred and (pieces is None or any(is_code and not self._is_path(text) for is_code, text in pieces)):
             return self._later(raw, pointer)
         try:
+            if pieces is not None:
+                with suppress(_Mistake):  # Jinja's lexer says what is wrong
+                    return self._cut(raw, pieces, pointer)
             return self._parsed(raw, pointer)
         except _Mistake as mistake:
             self._problems.append(Problem(pointer, str(mistake), mistake.hint, within=mistake.within))
@@ -442,31 +450,9 @@ class _Reader:
 
     # -- the way without jinja2 --
 
-    def _quick(self, raw: str, pointer: Pointer) -> Value | None:
-        """The value when every hole of a text is a path; None when jinja2 has to look.
-
-        Jinja takes the leftmost mark. Nothing but holes may hold one: then no literal piece does, none ends in a brace
-        that would join the next hole's, and both ways cut the text at the same places.
-        """
-        match = _WHOLE.fullmatch(raw)
-        if match and self._mode == "value":
-            found = self._path(match[1], pointer)
-            return Whole(raw, found) if found is not None else None
-        segments: list[Segment] = []
-        end = 0
-        for hole in _HOLE.finditer(raw):
-            if len(segments) > 2 * _MAX_HOLES:
-                return None
-            found = self._path(hole[1], pointer)
-            before = raw[end : hole.start()]
-            if found is None or before.endswith("{") or _MARKS.search(before):
-                return None
-            segments += (before, found) if before else (found,)
-            end = hole.end()
-        rest = raw[end:]
-        if _MARKS.search(rest):
-            return None
-        return Text(raw, (*segments, rest) if rest else tuple(segments))
+    def _is_path(self, text: str) -> bool:
+        match = _BARE.fullmatch(text)
+        return match is not None and self._path(match[1], ()) is not None
 
     def _path(self, text: str, pointer: Pointer) -> PathExpression | None:
         """The path, if its words are names; a dash is only understood in the id of a step."""
@@ -488,38 +474,39 @@ class _Reader:
     def _parsed(self, raw: str, pointer: Pointer) -> Value:
         pieces = _scan(raw, statements=self._mode == "template")
         if pieces is None:
-            body = _parse_template(_undash(raw, self._longest_first(raw), None))
+            body = _parse_template(_undash(raw, self._dashed, None))
             return Template(raw, body, tuple(_references(body, frozenset(), pointer)))
-        segments = tuple(_merged(self._segment(text, is_code, pointer) for is_code, text in pieces))
+        return self._cut(raw, pieces, pointer)
+
+    def _cut(self, raw: str, pieces: list[tuple[bool, str]], pointer: Pointer) -> Value:
+        """The value of a text in pieces."""
+        segments = tuple([self._code(text.strip(), pointer) if is_code else text for is_code, text in pieces])
         expressions = [part for part in segments if not isinstance(part, str)]
         if not expressions:
             return Constant("".join(str(part) for part in segments))
         alone = len(expressions) == 1 and all(not part.strip() for part in segments if isinstance(part, str))
         return Whole(raw, expressions[0]) if alone and self._mode == "value" else Text(raw, segments)
 
-    def _segment(self, text: str, is_code: bool, pointer: Pointer) -> Segment:
-        return self._code(text.strip(), pointer) if is_code else text
-
     def _code(self, text: str, pointer: Pointer) -> Expression:
         match = _BARE.fullmatch(text)
         found = self._path(match[1], pointer) if match else None
         if found is not None:
             return found
-        dashed = self._longest_first(text)
-        node = _parse_expression(_undash(text, dashed, "variable") if dashed else text)
+        shape = shape_of(text, self._dashed)
+        tree = _parse_shape(shape[0], len(shape[1])) if shape is not None else None
+        if shape is not None and tree is not None:
+            return tree.filled(text, shape[1], pointer)
+        node = _parse_expression(_undash(text, self._dashed, "variable"))
         return TreeExpression(text, node, tuple(_references([node], frozenset(), pointer)))
 
-    def _longest_first(self, text: str) -> tuple[str, ...]:
-        return tuple(sorted(self._dashed, key=len, reverse=True)) if "-" in text and self._dashed else ()
 
-
-def _merged(segments: Iterator[Segment]) -> Iterator[Segment]:
+def _merged(pieces: Iterable[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:
     """Neighbouring literal pieces as one (a raw block and the text beside it)."""
-    for literal, group in groupby(segments, key=lambda part: isinstance(part, str)):
-        if literal:
-            yield "".join(str(part) for part in group)
-        else:
+    for is_code, group in groupby(pieces, key=lambda piece: piece[0]):
+        if is_code:
             yield from group
+        else:
+            yield False, "".join(text for _, text in group)
 
 
 class _Mistake(Exception):
@@ -572,6 +559,26 @@ def _tokens(text: str, state: str | None) -> Iterator[tuple[str, str]]:
         yield kind, piece
 
 
+def _holes(raw: str) -> list[tuple[bool, str]] | None:
+    """The pieces of a text, as :func:`_scan` has them, when its every mark begins a plain hole; else None.
+
+    Jinja's lexer takes the leftmost mark and ends at the first braces that close no bracket and stand in no text: at
+    the same places, when each piece is an expression by itself.
+    """
+    pieces: list[tuple[bool, str]] = []
+    end = 0
+    for hole in _HOLE.finditer(raw):
+        before = raw[end : hole.start()]
+        if before.endswith("{") or _MARKS.search(before) or len(pieces) > 2 * _MAX_HOLES:
+            return None
+        pieces += ((False, before), (True, hole[1])) if before else ((True, hole[1]),)
+        end = hole.end()
+    rest = raw[end:]
+    if "\r" in raw or _MARKS.search(rest):
+        return None
+    return [*pieces, (False, rest)] if rest else pieces
+
+
 def _scan(raw: str, *, statements: bool) -> list[tuple[bool, str]] | None:
     """The text's pieces in order, as (is an expression, text); None when it holds statements and may."""
     if raw.count("}}") == 1 and "}}}" not in raw and len(_MARKS.findall(raw)) == 1:
@@ -610,7 +617,7 @@ def _pieces(raw: str, statements: bool) -> list[tuple[bool, str]] | None:
     if code is not None:
         rest = "{{" + "".join(code)
         raise _Mistake("the expression is not closed: `}}` is missing", within=rest[:200].strip())
-    return pieces
+    return list(_merged(pieces))
 
 
 def _statement(mark: str) -> _Mistake:
@@ -648,6 +655,49 @@ def _parse_expression(text: str) -> Any:
     return node
 
 
+class _Shape:
+    """The tree of a shape, and the names that it uses, with slots in their paths."""
+
+    __slots__ = ("_node", "_references")
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+        self._references = tuple(_references([node], frozenset(), ()))
+
+    def filled(self, text: str, words: Words, pointer: Pointer) -> TreeExpression:
+        """The expression that has these words."""
+        references = tuple(
+            Reference(
+                tuple([words[key] if type(key) is Slot else key for key in one.path]),
+                one.computed,
+                one.guarded,
+                pointer,
+            )
+            for one in self._references
+        )
+        return TreeExpression(text, self._node, references, words)
+
+
+@lru_cache(maxsize=1024)
+def _parse_shape(shape: str, count: int) -> _Shape | None:
+    """The tree of a shape with so many slots; None when its expressions have to be parsed one by one."""
+    try:
+        node = _parse_expression.__wrapped__(shape)
+    except _Mistake:  # the expression itself says what is wrong
+        return None
+    if type(node).__name__ == "Const" or not open_slots(_nodes(node), count):
+        return None
+    return _Shape(node)
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(node.iter_child_nodes())
+
+
 def _parse_template(text: str) -> list[Any]:
     from vrooli_cli.language import evaluation
 
@@ -659,9 +709,9 @@ def _parse_template(text: str) -> list[Any]:
     return body
 
 
-def _undash(text: str, dashed: Sequence[str], state: str | None) -> str:
+def _undash(text: str, dashed: Ids, state: str | None) -> str:
     """``steps.a-b`` written as ``steps['a-b']`` for the ids given, longest first; never inside a literal."""
-    if not dashed:
+    if not _DASHED.search(text):
         return text
     with _one_line_errors(text):
         tokens = list(_tokens(text, state))
@@ -671,7 +721,7 @@ def _undash(text: str, dashed: Sequence[str], state: str | None) -> str:
         end = _dotted_step(tokens, index)
         if end:
             run = "".join(piece for _, piece in tokens[index + 2 : end])
-            name = next((one for one in dashed if run.startswith(one) and _ends(run, len(one))), None)
+            name = dashed_id(run, dashed)
             if name is not None:
                 out.append(f"{tokens[index][1]}['{name}']{run[len(name) :]}")
                 index = end
@@ -691,10 +741,6 @@ def _dotted_step(tokens: Sequence[tuple[str, str]], index: int) -> int:
     while end < len(tokens) and (tokens[end][0] in ("name", "integer") or tokens[end][1] == "-"):
         end += 1
     return end
-
-
-def _ends(run: str, at: int) -> bool:
-    return at == len(run) or run[at] == "-"
 
 
 # -- references --------------------------------------------------------------------------------------------------------
@@ -757,7 +803,7 @@ def _chain(node: Any, bound: frozenset[str], pointer: Pointer, guarded: bool) ->
 
 def _constant_key(arg: Any) -> str | int | None:
     kind = type(arg).__name__
-    if kind == "Const" and type(arg.value) in (str, int):
+    if kind == "Const" and type(arg.value) in (str, int, Slot):
         return arg.value  # type: ignore[no-any-return]
     if kind == "Neg" and type(arg.node).__name__ == "Const" and type(arg.node.value) is int:
         return -arg.node.value

@@ -13,7 +13,7 @@ single quotes, in a here-document. And it finds the places where a command would
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from posixpath import basename
@@ -140,7 +140,7 @@ def _invalid(message: str) -> ExpressionError:
 
 
 def compile_command(
-    raw: str, *, pointer: Pointer = (), problems: list[Problem] | None = None, dashed: Collection[str] = ()
+    raw: str, *, pointer: Pointer = (), problems: list[Problem] | None = None, dashed: Container[str] = ()
 ) -> ShellCommand:
     """Read a string command.
 

@@ -381,7 +381,7 @@ def _condition(condition: Any, n: int, observed: Observed) -> Iterator[str]:
             yield f"that[{n}]: {told(condition)} is not true"
         return
     names = observed.names()
-    dashed = [path for path in observed.steps if "-" in path]
+    dashed = observed.steps.keys()
     try:
         value = compile_value(condition, mode="expression", dashed=dashed)
         holds = value.evaluate(names)

@@ -152,7 +152,7 @@ class VariableResolver:
             "run": context.facts(),
             "steps": steps,
         }
-        return compile_value(value, dashed=[name for name in steps if "-" in name]).evaluate(names)
+        return compile_value(value, dashed=steps.keys()).evaluate(names)
 
 
 class ContextManager:

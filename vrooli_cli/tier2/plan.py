@@ -8,7 +8,7 @@ only, and only when a plan is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -277,15 +277,32 @@ class NoSuchStep(LookupError):
         self.around, self.name, self.ids = around, name, ids
 
 
+class _Dashed(Container[str]):
+    """The ids of a graph and of those around it; each graph's are there once, however many are inside."""
+
+    __slots__ = ("_around", "_ids")
+
+    def __init__(self, ids: set[str], around: _Dashed | None) -> None:
+        self._ids = ids
+        self._around = around
+
+    def __contains__(self, name: object) -> bool:
+        graph: _Dashed | None = self
+        while graph is not None:
+            if name in graph._ids:
+                return True
+            graph = graph._around
+        return False
+
+
 class Level:
     """One graph while it is compiled: who is visible here, and what the step being compiled needs."""
 
     def __init__(self, ids: Iterable[str], parent: Level | None, *, name: str, ended: bool = False) -> None:
         self.ids = set(ids)
         self.parent = parent
-        around = parent.dashed if parent is not None else frozenset()
         #: Ids that expressions may write as ``steps.a-b``.
-        self.dashed: frozenset[str] = around | {step_id for step_id in self.ids if "-" in step_id}
+        self.dashed: _Dashed = _Dashed(self.ids, parent.dashed if parent is not None else None)
         self.name = name
         self.ended = ended  # True for the main graph seen from a handler: every step has ended, no edge is needed
         self.current = ""

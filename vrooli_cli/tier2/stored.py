@@ -7,7 +7,7 @@ is made again parses a text when it is first evaluated, so neither networkx nor 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from vrooli_cli.errors import Pointer
@@ -183,7 +183,7 @@ class _Again(RoutineCompiler):
 class _LaterScript:
     """A string command that is read when it is first rendered."""
 
-    def __init__(self, raw: str, pointer: Pointer, dashed: frozenset[str]) -> None:
+    def __init__(self, raw: str, pointer: Pointer, dashed: Container[str]) -> None:
         self._raw = raw
         self._pointer = pointer
         self._dashed = dashed
