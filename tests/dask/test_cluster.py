@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.run import Effects, ExecutionResult
 from vrooli_cli.tier2.prepared import RunOptions
 from vrooli_cli.tier2.tier import PreparedRun
-from vrooli_cli.tier3.dask.cluster import _MOST_ONCE, Flight
+from vrooli_cli.tier3.dask.cluster import _LEAST, _MOST_ONCE, Flight, _Lane
 from vrooli_cli.tier3.dask.wire import FarCall, Sealed
 from vrooli_cli.tier3.scope import ToolInvocation
 
@@ -54,6 +55,25 @@ def note_once(path: str, item: int) -> int:
         print(item, file=file, flush=True)
     time.sleep(0.002)
     return os.getpid()
+
+@tool(effects="none")
+def poison(path: str, item: int) -> int:
+    """Short; the fifth item takes its worker with it, four times."""
+    deaths = len(open(path).read()) if os.path.exists(path) else 0
+    if item == 5 and deaths < 4:
+        with open(path, "a") as file:
+            file.write("x")
+        os.kill(os.getpid(), 9)
+    return item
+
+@tool(effects="none")
+def gather(path: str, item: int) -> int:
+    """Comes, and waits until all are told to go."""
+    with open(path, "a") as file:
+        print(item, file=file, flush=True)
+    while not os.path.exists(path + ".go"):
+        time.sleep(0.02)
+    return item
 
 @tool(effects="none", secrets=["token"])
 def use(context: ToolContext) -> int:
@@ -99,6 +119,20 @@ def processes_with(marker: str) -> list[psutil.Process]:
 def keys_seen(dask_scheduler: Any) -> list[str]:
     """Every key that a scheduler remembers."""
     return [str(entry[0]) for entry in dask_scheduler.transition_log]
+
+
+def places_of(run_id: str, dask_scheduler: Any) -> list[str]:
+    """The places for `once` tasks of a run that a scheduler still has."""
+    return [name for name in dask_scheduler.extensions["queues"].queues if run_id in name]
+
+
+async def nothing_is_left(cluster: Cluster, run_id: str) -> None:
+    """The scheduler forgets the places of a run that is over."""
+    async with distributed.Client(cluster.address, asynchronous=True, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+        end = time.monotonic() + 15
+        while left := await client.run_on_scheduler(places_of, run_id):
+            assert time.monotonic() < end, left
+            await asyncio.sleep(0.02)
 
 
 def pids_in(path: Path) -> list[int]:
@@ -245,6 +279,7 @@ steps:
     async with distributed.Client(cluster.address, asynchronous=True, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         keys = await client.run_on_scheduler(keys_seen)
     assert len({key for key in keys if run.run_id in key and ":once[" in key}) < calls / 2
+    await nothing_is_left(cluster, run.run_id)
 
 
 async def test_a_cancelled_run_begins_nothing_any_more_and_a_resume_does_nothing_twice(
@@ -271,6 +306,7 @@ steps:
     await asyncio.sleep(0.5)
     assert pids_in(marks) == happened
     assert len(happened) < 600
+    await nothing_is_left(cluster, run.run_id)
     resumed = house.resume(run.run_id)
     await resumed.run()
     unknown = {int(address[5:-1]) for address, _ in resumed.waiting}
@@ -279,26 +315,121 @@ steps:
     assert set(range(600)) - unknown <= set(pids_in(marks))
 
 
-async def test_calls_of_one_tool_share_a_task_only_when_their_effects_are_the_same() -> None:
-    def flight(effects: Effects) -> Flight:
-        call = ToolInvocation(tool="t", parameters={}, address="s", attempt=1, effects=effects, admission=Admission())
-        return Flight(
-            FarCall(
-                invocation=call,
-                key="k",
-                number=1,
-                topic="",
-                version="",
-                toolbox="",
-                execution_id="",
-                root_id="",
-                folder="",
-            )
+def flight(tool: str, effects: Effects) -> Flight:
+    """A call that has not been sent."""
+    call = ToolInvocation(tool=tool, parameters={}, address="s", attempt=1, effects=effects, admission=Admission())
+    return Flight(
+        FarCall(
+            invocation=call,
+            key="k",
+            number=1,
+            topic="",
+            version="",
+            toolbox="",
+            execution_id="",
+            root_id="",
+            folder="",
         )
+    )
 
-    assert flight("once").is_like(flight("once"))
-    assert not flight("none").is_like(flight("once"))
-    assert not flight("once").is_like(flight("none"))
+
+async def test_calls_share_a_task_only_when_their_tool_and_their_effects_are_the_same() -> None:
+    lane = _Lane({})
+    first = flight("t", "none")
+    for other in (flight("t", "once"), flight("u", "none")):
+        called_off = flight("t", "none")
+        called_off.landed = True
+        lane.waiting.extend((called_off, other))
+        assert lane.next(like=first) is None  # also behind one that nobody waits for any more
+        assert lane.next() is other
+    lane.waiting.append(same := flight("t", "none"))
+    assert lane.next(like=first) is same
+
+
+async def test_a_call_that_kills_its_workers_does_not_fail_those_that_shared_its_task(
+    farm: Farm, house: House, project: Project, tmp_path: Path
+) -> None:
+    scheduler = farm.scheduler()
+    workers = [farm.worker(scheduler, threads=1) for _ in range(6)]
+    text = f"""
+allocation: {{max_concurrent_steps: 100}}
+steps:
+  - {{id: warm, tool: poison, parameters: {{path: {tmp_path}/deaths, item: 0}}, for_each: {{items: [1, 2, 3, 4]}}}}
+  - id: p
+    needs: [warm]
+    tool: poison
+    parameters: {{path: {tmp_path}/deaths, item: "{{{{ n }}}}"}}
+    for_each: {{items: "{{{{ range(100) | list }}}}", as: n}}
+"""
+    folder = project(kit=TOOLS)
+    result = await ended(house(f"dask:{scheduler.address}", folder), folder, text)
+    assert result.success, result.error
+    assert result.result["p"] == list(range(100))
+    assert [worker.lives for worker in workers].count(False) == 4
+    for member in (*workers, scheduler):
+        member.kill()
+
+
+async def test_workers_that_join_are_given_what_waits_for_none_to_end(
+    farm: Farm, house: House, project: Project, tmp_path: Path
+) -> None:
+    scheduler = farm.scheduler()
+    members = [scheduler, farm.worker(scheduler, threads=1)]
+    marks, folder = tmp_path / "marks", project(kit=TOOLS)
+    text = f"""
+allocation: {{max_concurrent_steps: 50}}
+steps:
+  - id: g
+    tool: gather
+    parameters: {{path: {marks}, item: "{{{{ n }}}}"}}
+    for_each: {{items: "{{{{ range(50) | list }}}}", as: n}}
+"""
+    working = asyncio.create_task(prepared(house(f"dask:{scheduler.address}", folder), folder, text).run())
+    await until(lambda: pids_in(marks))
+    members.append(farm.worker(scheduler, threads=60))
+
+    await until(lambda: len(pids_in(marks)) > _LEAST)
+    marks.with_suffix(".go").touch()
+    assert (await working).success
+    for member in members:
+        member.kill()
+
+
+async def test_a_cancel_while_the_cluster_is_being_connected_leaves_nothing_in_doubt(
+    cluster: Cluster, house: House, project: Project, tmp_path: Path
+) -> None:
+    marks, folder = tmp_path / "marks", project(kit=TOOLS)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        run = prepared(
+            house(f"dask:tcp://127.0.0.1:{mute.getsockname()[1]}", folder),
+            folder,
+            f"steps: [{{id: m, tool: mark_once, parameters: {{path: {marks}}}}}]",
+        )
+        called = asyncio.Event()
+        run.channel.fold(lambda event: called.set() if event.type == "tier3/tool/called" else None)
+        working = asyncio.create_task(run.run())
+        await called.wait()
+        await asyncio.sleep(0.1)
+        run.cancel("user")
+        assert (await working).status.value == "cancelled"
+    assert (await house(f"dask:{cluster.address}", folder).resume(run.run_id).run()).success
+    assert len(pids_in(marks)) == 1
+
+
+async def test_two_runs_that_bring_the_same_tools_at_one_moment_both_have_them(
+    cluster: Cluster, house: House, project: Project
+) -> None:
+    loads_long = "if 'ONLY_ON_WORKERS' in os.environ:\n    time.sleep(1)\n"
+    folder = project(kit=loads_long + TOOLS)
+    first = asyncio.create_task(
+        ended(house(f"dask:{cluster.address}", folder), folder, "steps: [{id: w, tool: where}]")
+    )
+    await asyncio.sleep(0.3)
+    results = (
+        await ended(house(f"dask:{cluster.address}", folder), folder, "steps: [{id: w, tool: where}]"),
+        await first,
+    )
+    assert [result.error for result in results] == [None, None]
 
 
 async def test_what_a_dead_worker_ran_is_dead_too(far: Far, tmp_path: Path, cluster: Cluster) -> None:

@@ -225,6 +225,23 @@ def test_a_tool_step_that_failed_runs_again_whatever_it_did() -> None:
     assert (story.resume(), story.status) == (["p"], "completed")
 
 
+def test_an_effect_that_nobody_knows_of_is_asked_about_also_when_the_run_was_stopped_in_that_moment() -> None:
+    """The worker of a call has died, and that is told between a cancel and the end of the attempt."""
+    story = told(plan_of([step("p", tool="pay")]))
+    world = story.world
+    begun = next(n for n, event in enumerate(world.log, 1) if isinstance(event, e.ExecutionStarted))
+    call: dict[str, Any] = {"execution_id": "run", "step_id": "p", "attempt": 1}
+    unknown = {"code": "OUTCOME_UNKNOWN", "message": "its worker is gone"}
+    world.log[begun:] = [
+        e.ToolCalled(tool_name="pay", effects="once", **call),
+        e.ToolReturned(tool_name="pay", duration_ms=1, success=False, error=unknown, **call),
+        e.ExecutionCancelled(reason="user", **call),
+    ]
+    world.times[begun:] = [world.times[begun - 1]] * 3
+    assert (story.resume(), story.status) == ([], "suspended")
+    assert (story.resume(assume={"p": "done"}), story.status) == ([], "completed")
+
+
 def test_who_has_answered_is_not_asked_again() -> None:
     plan = plan_of([Step(id="talk", **TALKS["prompt"])])
     ends: list[Said] = [paid("AI_REFUSED"), "AI_UNAVAILABLE", None]

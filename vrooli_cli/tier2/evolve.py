@@ -249,9 +249,11 @@ class RunState(Places):
             del node.calling[event.call_id]
             return
         node.carried_out(node.calling[event.call_id])
-        stopped = (event.error or {}).get("code") == "CANCELLED"  # nobody knows how far it came
-        kept_nowhere = event.success and event.call_id is None  # its result is in the end of the attempt, or lost
-        if not stopped and not kept_nowhere:
+        code = (event.error or {}).get("code")
+        unknown = code == "CANCELLED"  # nobody knows how far it came
+        if event.call_id is None:  # its result is in the end of the attempt, or lost; nobody replays it
+            unknown = unknown or event.success or code == "OUTCOME_UNKNOWN"
+        if not unknown:
             del node.calling[event.call_id]  # a model has several calls under way at once
 
     def _quietly(self, address: str) -> Node | None:

@@ -57,6 +57,7 @@ _TOGETHER = 0.2  # seconds that the calls of one task may take together
 _MOST = 64  # calls of one task
 _TOGETHER_ONCE = 0.02  # seconds that `once` calls of one task may take together: when their worker dies, …
 _MOST_ONCE = 4  # … nobody knows which of them have happened
+_DOORS = 32  # questions to the scheduler at one moment, each with a connection of its own
 _LAST_WORD = 5.0  # seconds beyond the grace that a worker has to say that a call has ended
 
 News = Callable[[str, Any], None]
@@ -87,6 +88,7 @@ class Cluster:
         self._flights: dict[int, Flight] = {}
         self._stopping: dict[bool, tuple[list[Flight], asyncio.Task[None]]] = {}  # hard → calls, and what stops them
         self._background: set[asyncio.Task[None]] = set()
+        self._doors = asyncio.Semaphore(_DOORS)
         self._watching: asyncio.Task[None] | None = None
         client.subscribe_topic(self.topic, self._heard)
 
@@ -161,6 +163,7 @@ class Cluster:
         """Nobody waits for a call any more: once that is so for all calls of its task, the cluster forgets it."""
         self._flights.pop(flight.call.number, None)
         flight.landed = True
+        flight.done.cancel()
         task = flight.task
         if task is not None and task.future is not None and task.landed:
             task.release(self._client, self.gone)
@@ -215,10 +218,8 @@ class Cluster:
             together, most = (_TOGETHER_ONCE, _MOST_ONCE) if first.once else (_TOGETHER, _MOST)
             count = min(-(-len(lane.waiting) // (2 * threads)), int(together / max(mean, 1e-4)), most)
         found = [first]
-        while len(found) < count and lane.waiting and lane.waiting[0].is_like(first):
-            flight = lane.next()
-            if flight is not None:
-                found.append(flight)
+        while len(found) < count and (flight := lane.next(like=first)) is not None:
+            found.append(flight)
         return found
 
     def _submit(self, lane: _Lane, tasks: list[_Task]) -> None:
@@ -231,9 +232,13 @@ class Cluster:
 
     async def _open_places(self, lane: _Lane, tasks: list[_Task]) -> None:
         """A place for the name of the one worker that begins a task: see ``Station._claimed``."""
-        scheduler, me = self._client.scheduler, self._client.id
+
+        async def open_place(task: _Task) -> None:
+            async with self._doors:
+                await self._client.scheduler.queue_create(name=task.key, client=self._client.id, maxsize=1)
+
         try:
-            await asyncio.gather(*(scheduler.queue_create(name=task.key, client=me, maxsize=1) for task in tasks))
+            await asyncio.gather(*map(open_place, tasks))
         except Exception as error:  # the connection has just closed
             self._lost(error)
             return
@@ -250,16 +255,17 @@ class Cluster:
         """Nobody wants these tasks: what no worker has begun never begins, and is known not to have."""
 
         async def take(task: _Task) -> None:
+            me = self._client.id
             with suppress(Exception):  # a worker has it, or it is not there
-                me = self._client.id
-                await self._client.scheduler.queue_put(name=task.key, client=me, key=None, data=me, timeout=0.05)
+                async with self._doors:
+                    await self._client.scheduler.queue_put(name=task.key, client=me, key=None, data=me, timeout=0.05)
                 for flight in task.flights:
                     flight.begun = False
 
         await asyncio.gather(*(take(task) for task in tasks if task.once and task.future is not None))
 
     def _map(self, lane: _Lane, tasks: list[_Task]) -> None:
-        if not tasks:
+        if not tasks or self.gone:
             return
         try:
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
@@ -297,8 +303,10 @@ class Cluster:
         except KilledWorker:
             if len(task.flights) > 1 and not task.once:  # one of them is to blame
                 self._alone(lane, task)
+            await self._take_places([task])
             task.fail(Lost("every worker that ran it died; has one of them enough memory for it?"))
         except Exception as error:  # e.g. a worker that does not have vrooli
+            await self._take_places([task])
             task.fail(Lost(_line(error)))
 
     def _arrived(self, lane: _Lane) -> None:
@@ -308,11 +316,14 @@ class Cluster:
 
     def _alone(self, lane: _Lane, task: _Task) -> None:
         """Send the calls of a task again, each by itself."""
-        for flight in task.flights:
+        flights, task.flights = task.flights, []
+        task.release(self._client, self.gone)
+        for flight in flights:
             if not flight.done.done():
+                flight.task = None
                 flight.sociable = False
+                flight.call.key += "+alone"
                 lane.waiting.append(flight)
-        task.flights = []
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="vrooli-dask")
@@ -327,7 +338,10 @@ class Cluster:
 
         All calls that are stopped in one iteration of the loop are one message to each worker, and return together.
         """
-        if flight.task is None or self.gone:
+        if flight.task is None or flight.task.future is None:  # Dask does not have it, and will not
+            flight.landed = True
+            return
+        if self.gone or flight.done.done():
             return
         stopping = self._stopping.get(hard)
         if stopping is None:
@@ -340,17 +354,17 @@ class Cluster:
         await asyncio.sleep(0)
         del self._stopping[hard]
         named: dict[Name, Flight] = {(flight.call.topic, flight.call.number): flight for flight in flights}
+        stopped = set(flights)
         tasks = {flight.task for flight in flights if flight.task is not None}
+        unwanted = {task for task in tasks if all(one.landed or one in stopped for one in task.flights)}
         keys = {task.key for task in tasks}
         with suppress(Exception):  # who cannot be reached any more cannot be told
             async with asyncio.timeout(max(flight.call.grace for flight in flights) + _LAST_WORD):
-                await self._take_places(
-                    task for task in tasks if all(one.landed or one in flights for one in task.flights)
-                )
+                await self._take_places(unwanted)
                 processing = await self._client.processing()
                 workers = [address for address, held in processing.items() if not keys.isdisjoint(held)]
-                if keys - {key for held in processing.values() for key in held}:
-                    workers = list(processing)  # a task that no worker has yet goes on for others that share it
+                if unwanted != tasks or keys - {key for held in processing.values() for key in held}:
+                    workers = list(processing)  # a task may go on for others that share it, wherever it comes to
                 if workers:
                     asked = self._client.run(stop_calls, list(named), hard, workers=workers, on_error="ignore")
                     for never_begun in (await asked).values():
@@ -381,7 +395,7 @@ class Cluster:
             news(kind, pickle.loads(data))
 
     async def _watch(self) -> None:
-        """Tell every call when the cluster cannot do it any more."""
+        """Tell every call when the cluster cannot do it any more; workers that have joined get what still waits."""
         alone_since: float | None = None
         while not self.gone:
             await asyncio.sleep(1)
@@ -393,6 +407,7 @@ class Cluster:
                 self._lost(None)
             elif self._client.scheduler_info()["n_workers"]:
                 alone_since = None
+                self._send_soon()
             else:
                 alone_since = alone_since or monotonic()
                 if monotonic() - alone_since > _NOBODY:
@@ -453,7 +468,7 @@ class Flight:
     def is_like(self, other: Flight) -> bool:
         """True when they may share a task."""
         mine, its = self.call.invocation, other.call.invocation
-        return self.landed or (self.sociable and (mine.tool, mine.effects) == (its.tool, its.effects))
+        return self.sociable and (mine.tool, mine.effects) == (its.tool, its.effects)
 
     def succeed(self, outcome: ToolOutcome | None) -> None:
         """It has an outcome."""
@@ -481,13 +496,13 @@ class _Lane:
         self.waiting: deque[Flight] = deque()
         self.sent = 0
 
-    def next(self) -> Flight | None:
-        """The first that somebody still waits for."""
-        while self.waiting:
-            flight = self.waiting.popleft()
-            if not flight.landed:
-                return flight
-        return None
+    def next(self, like: Flight | None = None) -> Flight | None:
+        """The first that somebody still waits for; None when it may not share a task with ``like``."""
+        while self.waiting and self.waiting[0].landed:
+            self.waiting.popleft()
+        if not self.waiting or not (like is None or self.waiting[0].is_like(like)):
+            return None
+        return self.waiting.popleft()
 
 
 class _Task:
@@ -505,17 +520,19 @@ class _Task:
         self.key = flights[0].call.key
         self.future: Any = None
         self.waits: asyncio.Task[None] | None = None
+        self._seal()
         for flight in flights:
             flight.task = self
-            flight.call.key = self.key
-        self.sealed = Sealed.of([flight.call for flight in flights])
+
+    def _seal(self) -> None:
+        self.sealed = Sealed.of((self.key, [flight.call for flight in self.flights]))
 
     def leave_out_landed(self) -> bool:
         """Before it is sent: without the calls that nobody waits for any more; False when none is left."""
         left = [flight for flight in self.flights if not flight.landed]
         if left and len(left) < len(self.flights):
             self.flights = left
-            self.sealed = Sealed.of([flight.call for flight in left])
+            self._seal()
         return bool(left)
 
     @property

@@ -68,6 +68,10 @@ class DaskHost(LocalHost):
         use = _Use(tool_call, scope, waiting)
         try:
             return await self._performed(use, tool)
+        except asyncio.CancelledError as cancel:
+            if use.flight is None:  # it was not sent
+                raise CalledOff(cancel, None) from None
+            raise
         except VrooliError as error:
             return ToolOutcome(error=ExecutionError.of(error, step=tool_call.address, tier="tier3"))
         finally:

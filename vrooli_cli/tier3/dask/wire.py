@@ -76,7 +76,7 @@ class FarCall:
     """One call with what its tool may know of the run; secrets only those that the tool asks for.
 
     Attributes:
-        key: The name of its task in Dask, which it may share with other calls.
+        key: The name of its task in Dask, unless it shares that of another call.
         number: With ``topic``, the call's name for as long as this vrooli lives.
         topic: Where its news goes.
         version: Of the vrooli that sends it.

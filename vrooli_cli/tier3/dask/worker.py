@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -45,6 +45,8 @@ from vrooli_cli.tier3.scope import Scope, ToolOutcome
 
 _PATIENCE: Final = 0.1  # seconds that a call may take before the next one of its task begins
 _REMEMBERED: Final = 10_000  # calls that were stopped and have not come, e.g. since another worker has them
+_LOOK: Final = 0.02  # seconds until we look again for a plugin that is on its way here …
+_LOOKS: Final = 500  # … so many times
 _BACKSTOP: Final = 30.0  # seconds beyond a call's time-out: vrooli ends it itself, unless it cannot reach the worker
 
 Name = tuple[str, int]
@@ -59,13 +61,15 @@ Ended = tuple[ToolOutcome | None, float]
 
 async def run_calls(sealed: Sealed) -> Sealed:
     """Some calls, as one task: a list of outcome and seconds, whatever happens."""
-    calls: list[FarCall] = sealed.open()
+    key: str
+    calls: list[FarCall]
+    key, calls = sealed.open()
     worker = get_worker()
-    station = worker.plugins.get(STATION)
+    station = await _plugin(worker, STATION)
     if not isinstance(station, Station):
         told = f"the worker {worker.address} is not ready for vrooli; look into its log"
         return Sealed.of([(_refused(call, told), 0.0) for call in calls])
-    return _sealed(await station.run(calls))
+    return _sealed(await station.run(key, calls))
 
 
 async def stop_calls(names: Iterable[Name], hard: bool, dask_worker: Any = None) -> list[Name]:
@@ -134,20 +138,19 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         """Called by Dask: nobody wants a call any more that is at work (its vrooli has died, or stops it)."""
         if finish in ("cancelled", "released", "forgotten") and start in ("executing", "long-running"):
             names = self._names.get(str(key), set())
-            self._unwanted.update(dict.fromkeys(names))
+            self._never(names)
             for name in names & self._running.keys():
                 self._running[name].cancel()
 
-    async def run(self, calls: list[FarCall]) -> list[Ended]:
+    async def run(self, key: str, calls: list[FarCall]) -> list[Ended]:
         """The calls of a task, which are all `once` or none is."""
-        key = calls[0].key
         names = self._names[key] = {(call.topic, call.number) for call in calls}
         try:
             if calls[0].invocation.effects == "once":
                 if not await self._claimed(key):
                     why = "the worker that ran it is gone"
                     return [(ToolOutcome(error=unknown_outcome(call.invocation.address, why)), 0.0) for call in calls]
-                self._claims |= names
+                self._claims |= names - self._unwanted.keys()
             return await self._all(calls)
         finally:
             del self._names[key]
@@ -187,7 +190,7 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
     async def _one(self, call: FarCall) -> Ended:
         """One call to its end; None when it was stopped."""
         name, began = (call.topic, call.number), monotonic()
-        if name in self._unwanted:
+        if name in self._unwanted or (call.invocation.effects == "once" and name not in self._claims):
             return None, 0.0
         if minor(call.version) != minor(VROOLI):
             return _refused(call, versions_differ(call.version, {self.worker.address: VROOLI})), 0.0
@@ -208,19 +211,25 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         """See :func:`stop_calls`."""
         names = [(topic, number) for topic, number in names]
         found = {name: task for name in names if (task := self._running.get(name)) is not None}
-        self._unwanted.update((name, None) for name in names if name not in found)
-        while len(self._unwanted) > _REMEMBERED:
-            del self._unwanted[next(iter(self._unwanted))]
+        never = [name for name in names if name in self._claims]
+        self._never(name for name in names if name not in found)
         for task in found.values():
             task.cancel()
         if hard and found:
             await asyncio.sleep(0)  # the first cancel has to arrive before a second one can cut the grace
             for task in found.values():
                 task.cancel()
-        never = [name for name in names if name in self._claims]
         if found:
             await asyncio.wait(found.values())
         return never
+
+    def _never(self, names: Iterable[Name]) -> None:
+        """These calls do not begin here any more."""
+        names = dict.fromkeys(names)
+        self._claims -= names.keys()
+        self._unwanted.update(names)
+        while len(self._unwanted) > _REMEMBERED:
+            del self._unwanted[next(iter(self._unwanted))]
 
     def answered(self, question: tuple[str, int, int], told: Any) -> None:
         """See :func:`answer`."""
@@ -271,7 +280,7 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
         return True
 
     async def _outcome(self, call: FarCall) -> ToolOutcome:
-        box = self.worker.plugins.get(call.toolbox)
+        box = await _plugin(self.worker, call.toolbox)
         name, address = call.invocation.tool, call.invocation.address
         if not isinstance(box, ToolsPlugin) or box.tools.get_tool(name) is None:
             problems = box.problems if isinstance(box, ToolsPlugin) else ()
@@ -314,6 +323,18 @@ class Station(WorkerPlugin):  # type: ignore[misc, unused-ignore]
             memory=_FarMeter(self, call) if call.metered else None,
             traced=(lambda *_: call.trace) if call.trace else None,
         )
+
+
+async def _plugin(worker: Any, name: str) -> Any:
+    """A plugin; when another vrooli has only just brought it, it is on its way here, or loads its tools."""
+    for _ in range(_LOOKS):
+        if name in worker.plugins:
+            break
+        await asyncio.sleep(_LOOK)
+    found = worker.plugins.get(name)
+    if isinstance(found, ToolsPlugin) and not found.loading.done():
+        await asyncio.wait([found.loading])
+    return found
 
 
 def _sealed(ended: list[Ended]) -> Sealed:
@@ -393,7 +414,10 @@ class ToolsPlugin(WorkerPlugin):  # type: ignore[misc, unused-ignore]
     async def setup(self, worker: Any) -> None:
         """Called by Dask: unpack and import the tools, in a thread."""
         self.place = Path(worker.local_directory, self.name)
-        await asyncio.get_running_loop().run_in_executor(None, self._load)
+        self.tools = ToolRegistry(TRAVELLING)
+        self.problems: Sequence[Problem] = ()
+        self.loading = asyncio.get_running_loop().run_in_executor(None, self._load)
+        await self.loading
 
     def teardown(self, worker: Any) -> None:
         """Called by Dask when the worker ends."""
