@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -403,3 +404,36 @@ async def test_two_hundred_commands_cost_little_more_than_bare_spawning(processe
             took = time.perf_counter() - started
             best[spawn] = min(took, best.get(spawn, took))
     assert best[ours] <= 1.25 * best[bare]
+
+
+def test_when_a_child_began_is_told_by_the_clock_once_the_table_has_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, looks, look_up = proctable.Starts(), list[int](), proctable.look_up
+
+    def looked_up(pid: int) -> proctable.Process | None:
+        looks.append(pid)
+        return look_up(pid)
+
+    monkeypatch.setattr(proctable, "look_up", looked_up)
+    children = [subprocess.Popen(["sleep", "30"]) for _ in range(2)]
+    try:
+        told = [starts.latest(child.pid) for child in children]
+        assert looks == [children[0].pid]
+        for child, latest in zip(children, told, strict=True):
+            found = look_up(child.pid)
+            assert found is not None
+            assert found.start <= latest <= proctable.now()
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_where_the_table_goes_by_another_clock_every_child_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = proctable.now
+    monkeypatch.setattr(proctable, "now", lambda: now() + 1e6)
+    starts = proctable.Starts()
+    with subprocess.Popen(["sleep", "30"]) as child:
+        found = proctable.look_up(child.pid)
+        assert found is not None
+        assert [starts.latest(child.pid) for _ in range(2)] == [found.start] * 2
+        child.kill()

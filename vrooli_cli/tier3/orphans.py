@@ -1,8 +1,8 @@
 """Commands that outlive a run whose process was killed: noted while they run, looked for before the run goes on.
 
 A command has a session of its own, so ``kill -9`` of vrooli leaves it at work. Nobody may take another process for it:
-a session's number is used again only after its last member is gone, and a leader that began at another time, or before
-the machine was started anew, is not ours.
+a session's number is used again only after its last member is gone, and a leader that began later, or before the
+machine was started anew, is not ours.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _read(line: bytes) -> AtWork | None:
 
 
 def _is_ours(command: AtWork, leader: proctable.Process | None) -> bool:
-    return leader is None or leader.start == command.start
+    return leader is None or leader.start <= command.start
 
 
 @lru_cache(1)

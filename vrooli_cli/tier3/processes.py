@@ -88,7 +88,7 @@ class AtWork(NamedTuple):
 
     Attributes:
         session: Its session, which is its process group and the pid of its first process.
-        start: When that one began, in the process table's unit.
+        start: When that one began or a moment later, in the process table's unit.
         step: The path of the step that it belongs to.
         program: What was started.
     """
@@ -116,6 +116,7 @@ class Processes:
         self._spared: set[int] = set()
         self._owned: set[int] = set()
         self._servers_guard = Guard(self.spare, politely=True)
+        self._starts = proctable.Starts()
         self._since: float | None = None  # when our first command began, in the table's unit
         self.noting: Callable[[str], None] | None = None
         """Told the root run of every command that has just begun; see :meth:`at_work`."""
@@ -137,7 +138,8 @@ class Processes:
         if lives:
             if self._since is None:
                 proctable.become_subreaper()
-            self._note_first(pid)
+            found = proctable.look_up(pid)
+            self._note_first(found.start if found else 0.0)
         for pids in (self._spared, self._owned):
             pids.add(pid) if lives else pids.discard(pid)
         if self._owned:
@@ -236,22 +238,19 @@ class Processes:
     def _start(self, command: Command, share: _Share) -> _Child:
         if self._since is None:
             proctable.become_subreaper()
-        child = _Child(command, share)
+        child = _Child(command, share, self._starts)
         self._live[child.pid] = child
-        leader = self._note_first(child.pid)
-        child.keep([leader] if leader else [])
+        self._note_first(child.since)
         if self.noting is not None:
             self.noting(share.run)
         if self._timer is None:
             self._timer = child.loop.call_later(_SAMPLE, self._look)
         return child
 
-    def _note_first(self, pid: int) -> Process | None:
-        """A child of ours. Orphans that are younger than the first one, and come to us, are ours, too."""
-        found = proctable.look_up(pid)
+    def _note_first(self, since: float) -> None:
+        """A child of ours has begun. Orphans that are younger than the first one, and come to us, are ours, too."""
         if self._since is None:
-            self._since = found.start if found else 0.0
-        return found
+            self._since = since
 
     def _forget(self, child: _Child) -> None:
         child.close()
@@ -311,7 +310,7 @@ class Processes:
         found = {**seen, **own, **proctable.descendants(known, roots)}
         alone = self._live.keys() <= {child.pid}
         for one in self._orphans(known, alone=alone):
-            if child.started is None or one.start >= child.started:
+            if one.start >= child.since:
                 found[one.pid] = one
         child.keep(found.values())
         return [one for one in found.values() if not one.zombie]
@@ -449,15 +448,17 @@ class _Left:
 class _Child:
     """One running command: its pipes and its exit, read on the loop."""
 
-    def __init__(self, command: Command, share: _Share) -> None:
+    def __init__(self, command: Command, share: _Share, starts: proctable.Starts) -> None:
         self.loop = asyncio.get_running_loop()
         self.share = share
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.failure: VrooliError | None = None
-        self.seen: dict[int, float] = {}  # pid → start of everybody who was seen in the family
         self._cap = command.cap
+        before = proctable.now()
         self._process = _spawn(command)
         self.pid = self._process.pid
+        self.seen = {self.pid: starts.latest(self.pid)}  # pid → start of everybody who was seen in the family
+        self.since = min(before, self.seen[self.pid])  # nothing of it began earlier
         self.exited = False
         self._truncated = False
         self._timer: asyncio.TimerHandle | None = None
@@ -468,11 +469,6 @@ class _Child:
         if self._process.stdin is not None:
             self._feed_from(self._process.stdin)
         self._pidfd = self._watch_exit()
-
-    @property
-    def started(self) -> float | None:
-        """When it began, as the process table says it; None before anybody looked."""
-        return self.seen.get(self.pid)
 
     def keep(self, family: Iterable[Process]) -> None:
         """Remember who belongs to this command."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 _LINUX = sys.platform == "linux"
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_JUST = 5.0  # seconds ago, at most: what has just begun
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -48,6 +51,33 @@ def become_subreaper() -> bool:
 def look_up(pid: int) -> Process | None:
     """The process of that id; None when there is none."""
     return _from_proc(pid) if _LINUX else _from_psutil(pid)
+
+
+def now() -> float:
+    """This moment, in the unit of ``start``."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS // 1 if _LINUX else time.time()
+
+
+class Starts:
+    """When children began that have just begun.
+
+    The system's clock tells without a look at the child, which would cost a tenth of what starting it does. Where the
+    table goes by another clock, as in some sandboxes, each is looked at; the first one tells which it is.
+    """
+
+    def __init__(self) -> None:
+        self._clock_is_theirs: bool | None = None
+
+    def latest(self, pid: int) -> float:
+        """A moment not before the start of this child, and before that of any later process of its id."""
+        if self._clock_is_theirs:
+            return now()
+        found = look_up(pid)
+        if found is None:
+            return 0.0
+        if self._clock_is_theirs is None:
+            self._clock_is_theirs = 0 <= now() - found.start < _JUST * (_TICKS if _LINUX else 1)
+        return found.start
 
 
 def table() -> dict[int, Process]:
