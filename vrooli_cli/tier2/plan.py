@@ -32,6 +32,7 @@ from vrooli_cli.model.routine import (
 )
 from vrooli_cli.model.run import Effects, ExecutionStrategy
 from vrooli_cli.model.values import lean
+from vrooli_cli.tier2.setters import Setters
 from vrooli_cli.tier3.registry import Tool, ToolRegistry
 
 STEP_FIELDS = ("result", "status", "error", "attempts", "duration_ms", "exports")
@@ -472,7 +473,7 @@ class RoutineCompiler:
         graph: Any = nx.DiGraph()
         graph.add_nodes_from(step.id for step in steps)
         graph.add_edges_from((need, name) for name, needs in edges.items() for need in needs)
-        self._order_setters(graph, edges, level)
+        self._order_setters(steps, graph, edges, level)
         try:
             generations = [list(batch) for batch in nx.topological_generations(graph)]
         except nx.NetworkXUnfeasible:
@@ -492,43 +493,26 @@ class RoutineCompiler:
             pointer, "these steps wait for each other: " + " → ".join(shown), "remove one of these edges", "CYCLE"
         )
 
-    def _order_setters(self, graph: Any, edges: dict[str, set[str]], level: Level) -> None:
+    def _order_setters(self, steps: Sequence[Step], graph: Any, edges: dict[str, set[str]], level: Level) -> None:
         """Readers of a variable wait for its setters, unless a setter already waits for the reader."""
         import networkx as nx
 
-        def below(name: str) -> set[str]:
-            found = reach.get(name)
-            if found is None:
-                found = reach[name] = nx.descendants(graph, name)
-            return found
-
-        reach: dict[str, set[str]] = {}
-        for what, setters in (*level.sets.items(), *((f"blackboard.{k}", v) for k, v in level.exports.items())):
-            if len(setters) > 1:
-                self._unordered(what, setters, below)
-        additions = [
-            (setter, reader)
-            for variable, readers in level.reads.items()
-            for setter in level.sets.get(variable, ())
-            for reader in sorted(readers - {setter})
-            if setter not in below(reader)
-        ]
-        for setter, reader in additions:
+        writers = {**level.sets, **{f"blackboard.{key}": found for key, found in level.exports.items()}}
+        asked = {what: list(found) for what, found in writers.items() if len(found) > 1 or what in level.reads}
+        if not asked or not nx.is_directed_acyclic_graph(graph):  # of a cycle nobody is before another
+            return
+        by_id = {step.id: step for step in steps}
+        setters = Setters(by_id, edges, list(nx.topological_sort(graph)), asked, level.reads)
+        for what, one, other in setters.unordered:
+            shown = what if what.startswith("blackboard.") else f"vars.{what}"
+            self._problem(
+                writers[what][other],
+                f"{one!r} and {other!r} both write {shown} and neither waits for the other",
+                f"add `depends_on: [{one}]` to {other!r}",
+            )
+        for setter, reader in list(setters.edges()):
             edges[reader].add(setter)
             graph.add_edge(setter, reader)
-
-    def _unordered(self, what: str, setters: Mapping[str, Pointer], below: Callable[[str], set[str]]) -> None:
-        names = list(setters)
-        for i, one in enumerate(names):
-            for other in names[i + 1 :]:
-                if other not in below(one) and one not in below(other):
-                    shown = what if what.startswith("blackboard.") else f"vars.{what}"
-                    self._problem(
-                        setters[other],
-                        f"{one!r} and {other!r} both write {shown} and neither waits for the other",
-                        f"add `depends_on: [{one}]` to {other!r}",
-                    )
-                    return
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
