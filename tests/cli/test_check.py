@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +92,44 @@ def test_plan_has_the_documented_parts(write: Write, call: Call) -> None:
     assert plan["permissions"] == {"allow": ["shell(git log *)"]}
     assert plan["models"] == [] and plan["cost"] == {"low": 0, "high": 0}
     assert call("plan", file, "--format", "json").json == plan
+
+
+def many(width: int, *, tool: str = "echo", key: str = "message") -> list[dict[str, Any]]:
+    """First steps side by side, one more that waits for each of them, and one that waits for all of these."""
+    first = [{"id": f"a{i}", "tool": tool, "with": {key: f"x{i} y"}} for i in range(width)]
+    then = [{**step, "id": f"b{i}", "depends_on": [f"a{i}"]} for i, step in enumerate(first)]
+    return [*first, *then, {**first[0], "id": "last", "depends_on": [step["id"] for step in then]}]
+
+
+def test_the_plan_of_many_steps_shows_some_of_each_batch(write: Write, call: Call) -> None:
+    text = call("plan", write("r.yaml", many(2_000))).out
+    assert text.startswith("r  4,001 steps in 3 batches")
+    assert text.count("… 1,971 more") == 2
+    assert re.search(r"^  2  b0 +echo  after a0$", text, re.M) and re.search(
+        r"^  3  last +echo  after b0, ", text, re.M
+    )
+    assert len(text.splitlines()) < 80
+
+
+def test_the_plan_of_a_small_graph_is_shown_whole(write: Write, call: Call) -> None:
+    assert "…" not in call("plan", write("r.yaml", many(29))).out.replace(", …", "")
+
+
+def test_the_plan_of_a_long_chain_shows_its_ends(write: Write, call: Call) -> None:
+    steps = [{"id": f"s{i}", "tool": "echo", "with": {"message": 1}} for i in range(5_000)]
+    for i, step in enumerate(steps):
+        step["depends_on"] = [f"s{i - 1}"] if i else []
+    text = call("plan", write("r.yaml", steps)).out
+    assert "… 4,971 more batches, 4,971 steps" in text
+    assert re.search(r"^  5000  s4999 +echo  after s4998$", text, re.M)
+
+
+def test_the_rules_of_many_steps_are_not_all_printed(write: Write, call: Call) -> None:
+    steps = [{"id": f"s{i}", "tool": "shell", "with": {"command": [f"tool{i}", "x"]}} for i in range(500)]
+    file = write("r.yaml", steps)
+    text = call("plan", file).out
+    assert "# … 440 more: `vrooli plan -o json` has them all" in text and len(text.splitlines()) < 190
+    assert len(call("plan", file, "-o", "json").json["permissions"]["allow"]) == 500
 
 
 def test_plan_as_text_and_pictures(write: Write, call: Call) -> None:

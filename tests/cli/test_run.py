@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.cli.conftest import ECHO, Call, Write
 from vrooli_cli.cli.output import as_json
-from vrooli_cli.tier3.shorten import cut
+from vrooli_cli.language.shorten import cut
 
 FAIL = {"id": "bad", "tool": "fail", "parameters": {"message": "nope"}}
 
@@ -207,6 +207,21 @@ def test_a_large_step_result_is_cut_and_says_so(write: Write, call: Call) -> Non
     whole = shown["c"]["result"]
     assert shown["c"]["truncated"] is True and (whole["exit_code"], whole["stderr"]) == (3, "")
     assert 60_000 < len(whole["stdout"]) <= 65_536
+
+
+def test_the_history_cuts_a_large_result_as_the_run_did(write: Write, call: Call) -> None:
+    large = {"n": 1, "blob": "x" * 70_000}
+    steps = [{**ECHO, "id": name, "parameters": {"message": value}} for name, value in (("a", large), ("b", "y" * 7))]
+    shown = call("run", write("r.yaml", steps), "--json", "-q").json["steps"]
+    assert shown["a"]["result"]["n"] == 1 and shown["a"]["truncated"] is True
+    assert call("runs", "show", "last", "--json").json["steps"] == shown
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 101, 250])
+def test_a_result_has_every_step_in_order(write: Write, call: Call, count: int) -> None:
+    file = write("r.yaml", [{**ECHO, "id": f"s{i}", "parameters": {"message": i}} for i in range(count)])
+    steps = call("run", file, "--json", "-q").json["steps"]
+    assert [step["result"] for step in steps.values()] == list(range(count))
 
 
 def test_a_secret_at_the_place_where_a_result_is_cut_is_whole_when_it_is_hidden(write: Write, call: Call) -> None:

@@ -65,6 +65,22 @@ async def test_a_long_loop_is_told_by_its_failures_and_by_tenths(items: int) -> 
         assert len(lines) == 1 + 2 * items
 
 
+@pytest.mark.parametrize(("items", "told"), [(21, 0), (20, 40)])
+async def test_child_routines_are_told_by_the_step_that_runs_them_and_not_one_by_one_in_a_long_loop(
+    items: int, told: int
+) -> None:
+    teller = Teller()
+    begin_loop(teller, "fetch", items)
+    for item in range(items):
+        step = f"fetch[{item}]"
+        teller.say(e.RoutineStarted(execution_id=f"c{item}", routine="leaf", step_count=2, parent_step_id=step))
+        teller.say(e.RoutineCompleted(execution_id=f"c{item}", routine="leaf", parent_step_id=step))
+        finish(teller, step, 9)
+    lines = [text for text in await log_of(small_plan(), teller.events) if " routine " in text]
+    assert len([text for text in lines if " fetch[" in text]) == told
+    assert not told or any("● fetch[3] routine started: leaf, 2 steps" in text for text in lines)
+
+
 async def test_a_long_run_is_told_by_its_failures_and_by_tenths() -> None:
     plan, events, _ = synthetic.wide_run(5, 1600, 1.0)
     lines = await log_of(plan, events)

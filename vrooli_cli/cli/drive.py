@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -22,11 +23,11 @@ from vrooli_cli.cli.prompt import TerminalApprover
 from vrooli_cli.cli.signals import Signals
 from vrooli_cli.cli.signals import exit_code as signal_code
 from vrooli_cli.errors import InputError, exit_code
+from vrooli_cli.language.shorten import cut
 from vrooli_cli.model.addresses import HANDLER, task_of
 from vrooli_cli.model.run import ExecutionResult, ExecutionStatus
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier2.run import RESULT_LIMIT
-from vrooli_cli.tier3.shorten import cut
 
 if TYPE_CHECKING:
     from vrooli_cli.architecture import ExecutionArchitecture
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from vrooli_cli.tier2.plan import RoutinePlan
     from vrooli_cli.tier2.tier import PreparedRun
     from vrooli_cli.view import View
+
+_AT_A_TIME = 100  # steps of a result that are encoded together
 
 
 @lean(kw_only=True)
@@ -76,6 +79,11 @@ class _Copies:
     def __init__(self, how: How, stdout: Stdout, file: IO[bytes] | None) -> None:
         self._stdout = stdout if how.format == "ndjson" else None
         self._file = file
+
+    @property
+    def any(self) -> bool:
+        """True when somebody gets events."""
+        return self._stdout is not None or self._file is not None
 
     def attach(self, prepared: PreparedRun | PreparedSwarm) -> None:
         if self._stdout is not None:
@@ -160,9 +168,9 @@ async def drive(
     except BaseException:
         view.restore()
         raise
-    wire = _wire(stdout, result)
+    wire = _wire(stdout, result, with_steps=copies.any or how.format in ("json", "yaml"))
     await view.stop(_shown_last(wire, prepared, how), hint=_hint(result, prepared, how))
-    lost = copies.end(stdout.masked(result_line(wire, prepared.channel.next_seq)))
+    lost = copies.end(stdout.masked(result_line(wire, prepared.channel.next_seq))) if copies.any else None
     ended = _Ended(call, loaded, prepared, how, result, wire)
     ended.tell(lost)
     if papers is not None:
@@ -222,12 +230,25 @@ def _abandon(architecture: ExecutionArchitecture, view: View) -> None:
     architecture.host.processes.kill_all()
 
 
-def _wire(stdout: Stdout, result: ExecutionResult) -> dict[str, Any]:
-    """The result as it leaves the process: no secrets, nothing huge."""
-    wire: dict[str, Any] = json.loads(stdout.masked(as_json(result.wire())))  # first: half a secret is not known
-    for step in wire["steps"].values():
-        _shorten(step)
+def _wire(stdout: Stdout, result: ExecutionResult, *, with_steps: bool) -> dict[str, Any]:
+    """The result as it leaves the process: no secrets, nothing huge.
+
+    Steps are encoded some at a time: of all that thousands of them have given there is no second copy.
+    """
+    wire = _masked(stdout, replace(result, steps={}).wire())
+    names = list(result.steps) if with_steps else []
+    for at in range(0, len(names), _AT_A_TIME):
+        some = {name: result.steps[name].wire() for name in names[at : at + _AT_A_TIME]}
+        for name, step in _masked(stdout, some).items():
+            _shorten(step)
+            wire["steps"][name] = step
     return wire
+
+
+def _masked(stdout: Stdout, wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Before anything is cut: half a secret is not known."""
+    masked: dict[str, Any] = json.loads(stdout.masked(as_json(wire)))
+    return masked
 
 
 def _shown_last(wire: dict[str, Any], prepared: PreparedRun | PreparedSwarm, how: How) -> dict[str, Any]:

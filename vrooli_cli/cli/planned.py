@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vrooli_cli.tier3.registry import ToolRegistry
 
 _NARROWEST = 60
+_SHOWN = 60  # steps of a plan, and rules; a small one is shown whole
 _KIND_WORDS = {"prompt": "asks a model", "wait": "waits", "approval": "asks a person", "parallel": "group"}
 
 
@@ -229,7 +230,8 @@ def plan_text(call: Invocation, picture: Picture) -> str:
         paper.head("Models")
         for name, steps in picture.models.items():
             asked = " → ".join(picture.estimate.asks[name])
-            paper.row([(name if asked == name else f"{name} ({asked})", 0, "")], ", ".join(steps))
+            listed = [*steps[:24], f"… {len(steps) - 24:,} more"] if len(steps) > 25 else steps
+            paper.row([(name if asked == name else f"{name} ({asked})", 0, "")], ", ".join(listed))
     print_cost(paper, picture.estimate)
     return paper.text()
 
@@ -250,24 +252,41 @@ def print_cost(paper: Paper, estimate: Estimate) -> None:
         paper.row([], "the most is the ceiling of the run: texts, items or answers of tools are known to the run only")
 
 
-def _batches(paper: Paper, summary: PlanSummary, *, numbered: bool = True, shown: int = 60) -> None:
+def _batches(paper: Paper, summary: PlanSummary, *, numbered: bool = True) -> None:
+    """Every batch, with all of its steps where there is room; else some of each, so that the graph's shape is seen."""
     wide = min(28, max((len(name) for name in summary.steps), default=0))
     tools = min(24, max((len(_does(summary, name)) for name in summary.steps), default=0))
-    rows = 0
     if numbered:
         paper.head("Batches")
+    total = len(summary.batches)
+    head, tail = (total, total) if total <= 30 else (20, total - 9)
+    left = summary.batches[head:tail]
+    each = _share([len(batch) for batch in (*summary.batches[:head], *summary.batches[tail:])], _SHOWN)
+    digits = len(str(total))
     for number, batch in enumerate(summary.batches, 1):
+        if head < number <= tail:
+            if number == head + 1:
+                paper.row([], f"… {len(left):,} more batches, {sum(map(len, left)):,} steps")
+            continue
         for at, name in enumerate(batch):
-            if rows == shown:
-                paper.row([], f"… {len(summary.steps) - shown:,} more steps")
-                return
-            rows += 1
+            mark = [(str(number) if at == 0 else "", digits, "36")] if numbered else []
+            if at == each and len(batch) > each + 1:
+                paper.row(mark, f"… {len(batch) - each:,} more")
+                break
             step = summary.steps[name]
-            mark = [(str(number) if at == 0 else "", len(str(len(summary.batches))), "36")] if numbered else []
             after = f"after {', '.join(step.parents[:6])}{', …' if len(step.parents) > 6 else ''}"
             paper.row(
                 [*mark, (name, wide, "1"), (_does(summary, name), tools, "")], after if step.parents else step.name
             )
+
+
+def _share(sizes: Sequence[int], room: int) -> int:
+    """How many of each may be shown so that all take about ``room`` rows: at least one."""
+    least, most = 1, max(sizes, default=1)
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if sum(min(size, middle) for size in sizes) <= room else (least, middle - 1)
+    return least
 
 
 def _does(summary: PlanSummary, name: str) -> str:
@@ -298,7 +317,9 @@ def print_effects(paper: Paper, report: EffectsReport) -> None:
     paper.head("Rules", "the narrowest that would do")
     paper.lines.append("  permissions:")
     paper.lines.append("    allow:")
-    paper.lines += [f"      - {as_json(rule).decode().strip()}" for rule in report.rules]
+    paper.lines += [f"      - {as_json(rule).decode().strip()}" for rule in report.rules[:_SHOWN]]
+    if len(report.rules) > _SHOWN:
+        paper.lines.append(f"      # … {len(report.rules) - _SHOWN:,} more: `vrooli plan -o json` has them all")
 
 
 # --- as pictures -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import show
+from vrooli_cli.language.shorten import cut
 from vrooli_cli.model.addresses import TASK, around_of, without_turn
 from vrooli_cli.model.clock import ns_of
 from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory
@@ -556,9 +557,10 @@ def _shortened(value: Any, store: Store, lost: list[str] | None) -> tuple[Any, b
     if not is_blob(value):
         return value, False
     found = whole(value, store, lost)
-    if isinstance(found, str):
-        return found[:RESULT_LIMIT], len(found) > RESULT_LIMIT
-    return None, True
+    if is_blob(found):  # it is lost
+        return None, True
+    shown = cut(found, RESULT_LIMIT)
+    return shown, shown != found
 
 
 def is_blob(value: Any) -> bool:

@@ -18,6 +18,7 @@ from vrooli_cli.bus import Channel
 from vrooli_cli.errors import ExpressionError, StoreError, VrooliError
 from vrooli_cli.gate import Answer, Question
 from vrooli_cli.language.expressions import Value
+from vrooli_cli.language.shorten import cut
 from vrooli_cli.ledger import Account
 from vrooli_cli.loading.durations import parse_duration
 from vrooli_cli.model.events import Event, EventMetadata, StepCompleted
@@ -52,7 +53,6 @@ from vrooli_cli.tier2.stimuli import Answered, AttemptEnded, CancelRequested, Lo
 from vrooli_cli.tier2.timers import Timers
 from vrooli_cli.tier3.memory import MemoryMeter
 from vrooli_cli.tier3.scope import STOP, Outcome, Scope, StepCall, StepRunner
-from vrooli_cli.tier3.shorten import cut
 
 TURN_SECONDS = 0.001
 """How long a turn takes in what has happened before a commit, and what comes of it, and the rest of the loop go on."""

@@ -107,6 +107,8 @@ class PlainView:
             return False
         if told.type in _ROUTINE_STEPS:
             return not self._one_of_many(str(getattr(fact, "step_id", "")))
+        if isinstance(fact, e.RoutineStarted | e.RoutineCompleted) and fact.parent_step_id:
+            return not self._one_of_many(fact.parent_step_id)
         return True
 
     def _one_of_many(self, address: str) -> bool:

@@ -114,14 +114,26 @@ def _names(values: Mapping[str, Any]) -> str:
     return ", ".join(list(values)[:8])
 
 
+def _routine_at(fact: e.RoutineStarted | e.RoutineCompleted | e.RoutineFailed) -> str:
+    """A child routine is known by the step that runs it: a thousand of them have one name."""
+    step = fact.parent_step_id
+    return step if step and not step.startswith("task:") else fact.routine
+
+
+def _routine_started(fact: e.RoutineStarted) -> Words:
+    subject = _routine_at(fact)
+    steps = f"{fact.step_count:,} step{'' if fact.step_count == 1 else 's'}"
+    return RUNNING, subject, -1, steps if subject == fact.routine else f"{fact.routine}, {steps}"
+
+
 WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
-    e.RoutineStarted: lambda f: (RUNNING, f.routine, -1, f"{f.step_count} step{'' if f.step_count == 1 else 's'}"),
-    e.RoutineCompleted: lambda f: (COMPLETED, f.routine, f.duration_ms, ""),
-    e.RoutineFailed: lambda f: (FAILED, f.routine, f.duration_ms, f.error),
+    e.RoutineStarted: _routine_started,
+    e.RoutineCompleted: lambda f: (COMPLETED, _routine_at(f), f.duration_ms, ""),
+    e.RoutineFailed: lambda f: (FAILED, _routine_at(f), f.duration_ms, f.error),
     e.RoutineSuspended: lambda f: (SUSPENDED, f.routine, -1, f"waits for {', '.join(f.steps[:8])}"),
     e.RoutineResumed: lambda f: (RUNNING, f.routine, -1, f"resumption {f.resumption}"),
     e.RoutineCancelled: lambda f: (CANCELLED, f.routine, f.duration_ms, f.reason),
-    e.BatchStarted: lambda f: (RUNNING, f"batch {f.batch + 1}", -1, f"{f.count} step{'' if f.count == 1 else 's'}"),
+    e.BatchStarted: lambda f: (RUNNING, f"batch {f.batch + 1}", -1, f"{f.count:,} step{'' if f.count == 1 else 's'}"),
     e.BatchCompleted: lambda f: (COMPLETED, f"batch {f.batch + 1}", -1, ""),
     e.StepCompleted: _step_completed,
     e.StepFailed: _step_failed,
@@ -130,7 +142,7 @@ WORDS_OF: dict[type[e.Event], Callable[[Any], Words | None]] = {
     e.StepRetrying: lambda f: (RETRYING, f.step_id, f.delay_ms, f.error),
     e.StepReused: lambda f: (COMPLETED, f.step_id, -1, f.reason),
     e.StepSuspended: lambda f: (SUSPENDED, f.step_id, -1, f.prompt or f.reason),
-    e.StepExpanded: lambda f: (RUNNING, f.step_id, -1, f"{f.count} item{'' if f.count == 1 else 's'}"),
+    e.StepExpanded: lambda f: (RUNNING, f.step_id, -1, f"{f.count:,} item{'' if f.count == 1 else 's'}"),
     e.StepIterated: lambda f: (RUNNING, f.step_id, -1, f"turn {f.iteration} ended"),
     e.ContextExported: lambda f: (READY, f.step_id, -1, _names(f.values)),
     e.ExecutionStarted: _started,
