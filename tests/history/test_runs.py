@@ -19,6 +19,7 @@ from tests.resume.conftest import Shell
 from vrooli_cli.bus import EventBus
 from vrooli_cli.cli.app import run_command_line
 from vrooli_cli.journal import open_store
+from vrooli_cli.journal.history import events, fold, result_of
 from vrooli_cli.model.clock import SystemClock
 from vrooli_cli.model.events import AIResponded, EventMetadata
 from vrooli_cli.model.store import RunRecord
@@ -92,14 +93,83 @@ def test_show_of_a_suspended_swarm_says_what_the_run_said(vrooli: Shell) -> None
     assert vrooli("runs", "show", "last", "-o", "json").json["error"] == printed["error"]
 
 
-def test_show_of_a_failed_swarm_says_what_became_of_the_tasks_that_never_began(vrooli: Shell) -> None:
-    vrooli.write("{name: work, steps: [{id: w, tool: fail, parameters: {message: no}}]}", "work.yaml")
-    swarm = "{name: s, goal: g, agents: [{id: a, capabilities: [], routine: work.yaml}], tasks: "
-    swarm += "[{id: t}, {id: u, depends_on: [t]}, {id: v, depends_on: [u]}]}"
-    printed = vrooli("run", vrooli.write(swarm, "s.yaml"), "-o", "json").json["steps"]
-    shown = vrooli("runs", "show", "last", "-o", "json").json["steps"]
+ROUTINES = {
+    "work": "{name: work, steps: [{id: w, tool: echo}, {id: x, depends_on: [w], tool: echo}]}",
+    "bad": "{name: bad, steps: [{id: w, tool: fail, parameters: {message: no}}, {id: x, depends_on: [w], tool: echo}]}",
+    "ask": "{name: ask, steps: [{id: w, approval: sure?}, {id: x, depends_on: [w], tool: echo}]}",
+    "slow": "{name: slow, steps: [{id: w, wait: 30s}, {id: x, depends_on: [w], tool: echo}]}",
+}
+TASKS = "tasks: [{id: t}, {id: u, depends_on: [t]}, {id: v, depends_on: [u]}, {id: free}]"
+TWO = """{structural: {roles: {worker: {}}}, functional: {schemes: {s: {
+    goals: {g: {plan: {sequence: [t, u]}}, t: {min: 2}, u: {}},
+    missions: {m: {goals: [t], min: 2, max: 2}, k: {goals: [u], min: 1, max: 1}}}}},
+    normative: {norms: [{id: n, role: worker, type: obligation, mission: m},
+                        {id: o, role: worker, type: permission, mission: k}]}}"""
+
+
+def swarm_of(vrooli: Shell, agents: str, rest: str) -> Path:
+    """The file of a swarm whose agents do everything with these routines."""
+    for name, text in ROUTINES.items():
+        vrooli.write(text.replace("tool: echo}", "tool: echo, parameters: {message: hi}}"), f"{name}.yaml")
+    crew = ", ".join(
+        f"{{id: a{n}, capabilities: [], routine: {name}.yaml}}" for n, name in enumerate(agents.split("+"))
+    )
+    return vrooli.write(f"{{name: s, goal: g, agents: [{crew}], {rest}}}", "s.yaml")
+
+
+SWARMS = [
+    ("work", TASKS, ()),
+    ("bad", TASKS, ()),
+    ("bad", TASKS, ("--keep-going",)),
+    ("ask", TASKS, ()),
+    ("slow", f"{TASKS}, allocation: {{max_duration: 300ms}}", ()),
+    ("bad+work", "tasks: [{id: t}, {id: u, depends_on: [t]}], assignments: {t: {agent: a0}}", ()),
+    ("work+work", f"constraints: {TWO}", ()),
+    ("work+bad", f"constraints: {TWO}", ()),
+    ("work+ask", f"constraints: {TWO}", ()),
+]
+
+
+@pytest.mark.parametrize(("agents", "rest", "flags"), SWARMS)
+def test_show_of_a_swarm_says_of_its_tasks_what_the_run_said(
+    vrooli: Shell, agents: str, rest: str, flags: tuple[str, ...]
+) -> None:
+    printed = vrooli("run", swarm_of(vrooli, agents, rest), "--no-input", "-o", "json", *flags).json
+    shown = vrooli("runs", "show", "last", "-o", "json").json
+    assert shown["steps"] == printed["steps"]
+    assert (shown["status"], shown["error"]) == (printed["status"], printed["error"])
+    assert any("counts" in step for step in printed["steps"].values())
+    if printed["status"] == "failed":  # and so it is in its next life
+        again = vrooli("resume", "last", "--no-input", "-o", "json", *flags).json
+        assert vrooli("runs", "show", "last", "-o", "json").json["steps"] == again["steps"]
+
+
+def test_a_swarm_says_in_its_log_what_became_of_the_tasks_that_never_began(vrooli: Shell) -> None:
+    printed = vrooli("run", swarm_of(vrooli, "bad", TASKS), "-o", "json").json["steps"]
     assert printed["task:u"] == {"status": "skipped", "reason": "dependency t did not complete"}
-    assert [shown[f"task:{name}"] for name in "uv"] == [printed[f"task:{name}"] for name in "uv"]
+    assert printed["task:free"] == {"status": "cancelled", "reason": "the swarm is stopping: task:t/w failed"}
+    with closing(open_store(vrooli.store)) as store:
+        key, record = store.find("last")
+        lines = [dict(line, payload=dict(line["payload"])) for line in events(store, key)]
+        assert set(lines[-1]["payload"]["not_run"]) == {"u", "v", "free"}
+        for line in lines:  # as an older vrooli wrote it
+            line["payload"].pop("not_run", None)
+            line["payload"].pop("counts", None)
+        assert result_of(fold(key, record, lines), store).wire()["steps"] == printed
+
+
+def test_the_tasks_of_a_run_that_only_planned_are_to_be_done(vrooli: Shell) -> None:
+    vrooli("run", swarm_of(vrooli, "work", TASKS), "--plan-only")
+    steps = vrooli("runs", "show", "last", "-o", "json").json["steps"]
+    assert steps["task:t"] == steps["task:free"] == {"status": "pending"}
+
+
+def test_a_handlers_steps_are_no_part_of_the_counts_of_its_routine(vrooli: Shell) -> None:
+    step = "{id: a, tool: echo, parameters: {message: a}}"
+    vrooli.write(f"{{name: child, steps: [{step}], handlers: {{finally: [{step.replace('a,', 'f,')}]}}}}", "child.yaml")
+    printed = vrooli("run", vrooli.write("steps: [{id: c, routine: ./child.yaml}]"), "-o", "json").json["steps"]
+    assert vrooli("runs", "show", "last", "-o", "json").json["steps"] == printed
+    assert printed["c"]["counts"] == {"completed": 1}
 
 
 def test_what_waits_inside_a_group_or_a_child_has_begun_in_both(vrooli: Shell) -> None:

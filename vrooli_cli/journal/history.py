@@ -14,7 +14,7 @@ from typing import Any
 from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import show
 from vrooli_cli.language.shorten import cut
-from vrooli_cli.model.addresses import TASK, around_of, without_turn
+from vrooli_cli.model.addresses import HANDLER, TASK, around_of, in_handler, without_turn
 from vrooli_cli.model.clock import ns_of
 from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory
 from vrooli_cli.model.run import (
@@ -29,6 +29,7 @@ from vrooli_cli.model.run import (
     waiting_error,
 )
 from vrooli_cli.model.store import UNREADABLE, RunRecord, Store
+from vrooli_cli.model.values import lean
 
 RESULT_LIMIT = 64 * 1024
 INTERRUPTED = "INTERRUPTED"
@@ -115,6 +116,16 @@ def fold(key: int, record: RunRecord, lines: Iterable[Wire]) -> RunHistory:
     return history
 
 
+@lean(frozen=False)
+class _Part:
+    """What one agent has done of a task."""
+
+    status: str = "pending"
+    attempts: int = 0
+    result: Any = None
+    error: Wire | None = None
+
+
 class _Folder:
     """Applies events to a history."""
 
@@ -127,7 +138,9 @@ class _Folder:
         self._agents: dict[str, str] = {}  # of a task's address, or of the execution of its part
         self._talks: dict[tuple[str, int], ModelCall] = {}  # by place and attempt: the last answer
         self._prompts: set[str] = set()  # steps that ask a model, and are not a tool's
-        self._plan: list[str] = []  # the tasks that are in the plan now
+        self._plan: dict[str, None] = {}  # the tasks that are in the plan now
+        self._took: dict[str, int] = {}  # task → milliseconds
+        self._parts: dict[str, dict[str, _Part]] = {}  # task → agent → what it did
         self._waiting: dict[str, tuple[str, Sequence[str]]] = {}  # suspended run of a task → code, steps that wait
         self._owners: dict[str, str] = {}  # execution of a child run → the step or task that it is
         self._now = history.began_ns
@@ -174,6 +187,7 @@ class _Folder:
             if execution in self._agents and owner.endswith("]"):
                 self._agents[owner] = self._agents[execution]  # a part of a task that several agents do
             step = self._begin(owner)
+            step.attempts, step.inside = max(1, step.attempts), payload.get("step_count")
             step.label = step.label or payload.get("routine", "")
             self._owners[execution] = owner
 
@@ -196,7 +210,10 @@ class _Folder:
                     run.steps[around].status = "suspended"
                     run.steps[around].attempts = max(1, run.steps[around].attempts)
                     around = around_of(around)
-        else:
+            for address in self._plan:
+                if self._step(address).status == "pending" and not self._missing(address):
+                    self._step(address).status = "ready"
+        elif run.status != "completed":
             self._close_tasks(payload)
         if payload.get("duration_ms") is not None:
             run.active_ns = payload["duration_ms"] * 1_000_000  # of all lives
@@ -204,18 +221,26 @@ class _Folder:
             run.active_ns += max(0, self._now - self._life_began)
 
     def _close_tasks(self, payload: Wire) -> None:
-        """What became of the tasks that a swarm never began, in the words of its own result; no event says it."""
+        """What became of the tasks that a swarm never began: as it says, or as it must have been in an older log."""
+        if payload.get("not_run") is not None:
+            for task_id, told in payload["not_run"].items():
+                task = self._step(f"{TASK}{task_id}")
+                task.status, task.reason = told["status"], told["reason"]
+            return
         step = (self._run.error or {}).get("step") or "a task"
         reason = payload.get("reason") or f"the swarm is stopping: {step} failed"
-        tasks = {address: self._step(address) for address in self._plan}
-        completed = {address for address, task in tasks.items() if task.status == "completed"}
-        for address, task in tasks.items():
+        for address in self._plan:
+            task = self._step(address)
             if task.status in ("pending", "ready"):
-                missing = [one for one in self._run.tasks[address] if one in tasks and one not in completed]
+                missing = self._missing(address)
                 task.status, task.reason = "cancelled", reason
                 if missing:
-                    task.status = "skipped"
-                    task.reason = f"dependency {missing[0].removeprefix('task:')} did not complete"
+                    task.status, task.reason = "skipped", f"dependency {missing.removeprefix(TASK)} did not complete"
+
+    def _missing(self, address: str) -> str | None:
+        """The first task of the plan that a task waits for and that has not completed."""
+        before = (one for one in self._run.tasks[address] if one in self._plan)
+        return next((one for one in before if self._step(one).status != "completed"), None)
 
     def _waiting_error(self, code: str, payload: Wire) -> Wire:
         """What the run waits for: a swarm for what the first of its tasks' runs with that code waits for."""
@@ -224,11 +249,12 @@ class _Folder:
 
     def _part_ended(self, event: Wire, payload: Wire) -> None:
         """The run of one agent's part of a task; the verdict of tier 1 is on the task as a whole."""
-        owner = self._owners.pop(event["execution_id"], "")
-        if owner.startswith(TASK) and owner.endswith("]"):
-            step = self._step(owner)
-            step.status, step.ended_ns = event["type"].rpartition("/")[2], self._now
-            step.duration_ms, step.error = payload.get("duration_ms", 0), payload.get("error")
+        owner = self._owners.get(event["execution_id"], "")
+        if owner.startswith(TASK) and owner not in self._run.tasks:
+            for address in {owner, owner.partition("@")[0]} - self._run.tasks.keys():
+                step = self._step(address)
+                step.status, step.ended_ns = event["type"].rpartition("/")[2], self._now
+                step.duration_ms, step.error = payload.get("duration_ms", 0), payload.get("error")
 
     def _resumed(self, event: Wire, payload: Wire) -> None:
         run = self._run
@@ -243,6 +269,9 @@ class _Folder:
         for span in self._open.values():
             span.status = "cancelled"
         self._open.clear()
+        for part in (part for parts in self._parts.values() for part in parts.values()):
+            if part.status != "completed":
+                part.status = "pending"
         for step in run.steps.values():
             skipped = step.status == "skipped" and step.address not in run.tasks
             stands = step.status == "completed" or skipped or (step.status == "failed" and step.continued)
@@ -254,6 +283,7 @@ class _Folder:
     def _again(self, step: StepHistory) -> None:
         step.status, step.attempts, step.ended_ns, step.duration_ms = "pending", 0, None, 0
         step.error, step.reason, step.code, step.tainted, step.reused = None, "", "", False, False
+        step.counts = None
 
     def _batch(self, event: Wire, payload: Wire) -> None:
         if event["execution_id"] != self._run.record.id:
@@ -281,7 +311,7 @@ class _Folder:
         if step.began_ns is None:
             step.began_ns = self._now
         around = around_of(step.address)
-        if around and not around.rpartition("/")[2].startswith("handlers."):
+        if around and not around.rpartition("/")[2].startswith(HANDLER):
             other = self._step(around)
             if other.status in ("pending", "ready"):
                 self._begin(around).attempts = max(1, other.attempts)
@@ -321,7 +351,7 @@ class _Folder:
         self._run.memory_mb = max(self._run.memory_mb, int(used.get("memory_used_mb", 0)))
 
     def _ready(self, event: Wire, payload: Wire) -> None:
-        if not payload["step_id"].rpartition("/")[2].startswith("handlers."):
+        if not payload["step_id"].rpartition("/")[2].startswith(HANDLER):
             step = self._step(without_turn(payload["step_id"]))
             if step.status in ("pending", "retrying"):
                 step.status = "ready"
@@ -415,28 +445,63 @@ class _Folder:
     # swarms
 
     def _decomposed(self, event: Wire, payload: Wire) -> None:
-        self._plan = [f"task:{task['id']}" for task in payload.get("tasks") or ()]
-        for task in payload.get("tasks") or ():
-            self._run.tasks[f"task:{task['id']}"] = tuple(f"task:{one}" for one in task.get("dependencies") or ())
+        self._formed(event, payload)
+        tasks = payload.get("tasks") or ()
+        self._plan = dict.fromkeys(f"{TASK}{task['id']}" for task in tasks)
+        for task in tasks:
+            self._run.tasks[f"{TASK}{task['id']}"] = tuple(f"{TASK}{one}" for one in task.get("dependencies") or ())
 
     def _assigned(self, event: Wire, payload: Wire) -> None:
-        address = f"task:{payload['task_id']}"
+        address = f"{TASK}{payload['task_id']}"
         self._agents[address] = payload["agent_id"]
         self._step(address).agent = payload["agent_id"]
+        parts = self._parts.get(address, {})
+        if payload.get("from_agent") in parts:  # the next one in its place
+            kept = {
+                payload["agent_id"] if name == payload["from_agent"] else name: part for name, part in parts.items()
+            }
+            self._parts[address] = kept
 
     def _task(self, event: Wire, payload: Wire) -> None:
-        address = f"task:{payload['task_id']}"
+        address = f"{TASK}{payload['task_id']}"
+        parts = self._parts.setdefault(address, {})
+        part = parts.setdefault(payload["agent_id"], _Part())
         verdict = event["type"].rpartition("/")[2]
         if verdict == "started":
             self._agents[payload.get("task_execution_id", "")] = payload.get("agent_id", "")
             step = self._begin(address)
-            step.attempts = payload.get("attempt", 1)
+            part.status, part.attempts = "running", payload.get("attempt", 1)
+            step.attempts = sum(one.attempts for one in parts.values())
         else:
             step = self._step(address)
-            step.status, step.ended_ns, step.duration_ms = verdict, self._now, payload.get("duration_ms", 0)
-            step.result, step.error = payload.get("result"), payload.get("error")
-            self._run.path.append((address, verdict))
+            part.status, part.result, part.error = verdict, payload.get("result"), payload.get("error")
+            took = self._took[address] = self._took.get(address, 0) + payload.get("duration_ms", 0)  # of all tries
+            step.ended_ns, step.duration_ms = self._now, took
+            if len(parts) == 1:
+                step.counts = payload.get("counts") or step.counts
+            self._judge(step, parts)
         step.agent = payload.get("agent_id", step.agent)
+
+    def _judge(self, step: StepHistory, parts: Mapping[str, _Part]) -> None:
+        """A task is where the least finished of its agents' parts is, a failure before all."""
+        found = {part.status for part in parts.values()}
+        step.status = next((one for one in ("failed", "running", "pending") if one in found), "completed")
+        step.error = next((part.error for part in parts.values() if part.status == "failed"), None)
+        if step.error is not None and step.error["code"] == "CANCELLED":
+            step.status, step.reason, step.error = "cancelled", step.error["message"], None
+        if step.status == "completed":
+            results = {agent: part.result for agent, part in parts.items()}
+            step.result = results if len(results) > 1 else next(iter(results.values()))
+        if step.status not in ("running", "pending"):
+            self._run.path.append((step.address, step.status))
+
+    def _formed(self, event: Wire, payload: Wire) -> None:
+        """Who does which task; one that has begun stays with whom it is."""
+        for task_id, placed in (payload.get("assignments") or {}).items():
+            parts = self._parts.setdefault(f"{TASK}{task_id}", {})
+            if not {"running", "completed"} & {part.status for part in parts.values()}:
+                parts.clear()
+                parts.update((agent, _Part()) for agent in placed.get("agents") or [placed["agent"]])
 
 
 _Apply = Callable[[_Folder, Wire, Wire], None]
@@ -472,6 +537,7 @@ def _table() -> dict[str, _Apply]:
         "tier3/ledger/reserved": _Folder._ledger,
         "tier3/ledger/settled": _Folder._ledger,
         "tier1/goal/decomposed": _Folder._decomposed,
+        "tier1/team/formed": _Folder._formed,
         "tier1/plan/revised": _Folder._decomposed,
         "tier1/task/assigned": _Folder._assigned,
         "tier1/task/reassigned": _Folder._assigned,
@@ -533,11 +599,7 @@ def _steps(history: RunHistory, store: Store, known: Iterable[str], lost: list[s
 def _step_result(
     step: StepHistory, children: Iterable[StepHistory], store: Store, lost: list[str] | None
 ) -> StepResult:
-    counts: dict[str, int] = {}
-    for child in children:
-        counts[child.status] = counts.get(child.status, 0) + 1
-    if step.total is not None and (left := step.total - sum(counts.values())) > 0:
-        counts["pending"] = counts.get("pending", 0) + left
+    counts = dict(step.counts) if step.counts is not None else _counts(step, children)
     result, truncated = _shortened(step.result, store, lost)
     return StepResult(
         status=StepStatus(step.status),
@@ -550,6 +612,20 @@ def _step_result(
         counts=counts if counts or step.total is not None else None,
         truncated=truncated,
     )
+
+
+def _counts(step: StepHistory, children: Iterable[StepHistory]) -> dict[str, int]:
+    """How many of a composite's parts are where; none of one that has not begun in this life of the run."""
+    counts: dict[str, int] = {}
+    if step.status in ("pending", "skipped", "cancelled") and not step.attempts:
+        return counts
+    for child in children:
+        if not in_handler(child.address):
+            counts[child.status] = counts.get(child.status, 0) + 1
+    whole = step.total if step.total is not None else step.inside or 0
+    if (left := whole - sum(counts.values())) > 0:
+        counts["pending"] = counts.get("pending", 0) + left
+    return counts
 
 
 def _shortened(value: Any, store: Store, lost: list[str] | None) -> tuple[Any, bool]:

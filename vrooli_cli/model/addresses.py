@@ -80,6 +80,11 @@ def around_of(address: str) -> str:
     return without_turn(around)
 
 
+def in_handler(address: str) -> bool:
+    """True for a step of a handler's own graph."""
+    return address.rpartition("/")[0].rpartition("/")[2].startswith(HANDLER)
+
+
 def task_of(part: str) -> TaskPlace | None:
     """What the first part of an address says of a task; None when it is of none."""
     found = re.fullmatch(_TASK, part)

@@ -570,11 +570,12 @@ class SwarmCompleted(Event):
 
 @fact("tier1/swarm/coordination_failed")
 class SwarmFailed(Event):
-    """The goal was not reached."""
+    """The goal was not reached; ``not_run`` is task → status and reason, of those that never began."""
 
     goal: str
     error: Mapping[str, Any]
     duration_ms: int = 0
+    not_run: Mapping[str, Any] | None = None
 
 
 @fact("tier1/swarm/coordination_suspended")
@@ -597,11 +598,12 @@ class SwarmResumed(Event):
 
 @fact("tier1/swarm/coordination_cancelled")
 class SwarmCancelled(Event):
-    """The swarm was stopped from outside."""
+    """The swarm was stopped from outside; ``not_run`` is task → status and reason, of those that never began."""
 
     goal: str
     reason: str
     duration_ms: int = 0
+    not_run: Mapping[str, Any] | None = None
 
 
 @fact("tier1/goal/decomposed")
@@ -693,24 +695,26 @@ class TaskStarted(Event):
 
 @fact("tier1/task/completed")
 class TaskCompleted(Event):
-    """A task succeeded."""
+    """A task succeeded; ``counts`` says how many of its steps are where."""
 
     task_id: str
     agent_id: str
     result: Any = None
     duration_ms: int = 0
     credits: int = 0
+    counts: Mapping[str, int] | None = None
 
 
 @fact("tier1/task/failed")
 class TaskFailed(Event):
-    """A task failed with this agent."""
+    """A task failed with this agent; ``counts`` says how many of its steps are where."""
 
     task_id: str
     agent_id: str
     error: Mapping[str, Any]
     duration_ms: int = 0
     effects: str | None = None
+    counts: Mapping[str, int] | None = None
 
 
 @fact("tier1/task/reassigned")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from vrooli_cli.model.addresses import around_of, is_inner
+from vrooli_cli.model.addresses import TASK, around_of, is_inner
 from vrooli_cli.model.store import RunRecord
 from vrooli_cli.model.values import lean
 
@@ -62,6 +62,8 @@ class StepHistory:
     Attributes:
         began_ns: When its first attempt or its inside began; None when it never did.
         total: Children of a loop; None when it is none.
+        inside: Steps of the child routine; None when it is none.
+        counts: How many of a task's steps were where at its end, when the log says it.
         label: The tool, model or routine.
         parameters: What its tool was called with, the last time; None when it has none.
         agent: Who did it, in a swarm.
@@ -87,6 +89,8 @@ class StepHistory:
     effects: str = ""
     credits: int = 0
     total: int | None = None
+    inside: int | None = None
+    counts: Mapping[str, int] | None = None
     agent: str = ""
     again: str = ""
     from_run: str = ""
@@ -96,6 +100,8 @@ class StepHistory:
     def is_top(self) -> bool:
         """True for what an ExecutionResult lists: one level deep, handlers' steps too."""
         handler = _HANDLER.match(self.address)
+        if self.address.startswith(TASK) and "@" in self.address:
+            return False  # a further try of a task
         return not is_inner(self.address[handler.end() :] if handler else self.address)
 
 

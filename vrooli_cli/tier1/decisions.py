@@ -167,7 +167,14 @@ class Deciding(SwarmState):
         self._messages = list(messages)
         self._do(AskModel(purpose, attempt, tuple(messages)))
 
-    def _say_failed(self, part: Part, error: Mapping[str, Any], duration_ms: int, effects: str) -> None:
+    def _say_failed(
+        self,
+        part: Part,
+        error: Mapping[str, Any],
+        duration_ms: int = 0,
+        effects: str = "none",
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
         self._emit(
             e.TaskFailed(
                 execution_id=self.root_id,
@@ -176,6 +183,7 @@ class Deciding(SwarmState):
                 error=error,
                 duration_ms=duration_ms,
                 effects=None if effects == "none" else effects,
+                counts=counts,
             )
         )
 

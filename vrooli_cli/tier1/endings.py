@@ -11,7 +11,7 @@ from vrooli_cli.model.clock import child_id
 from vrooli_cli.tier1.decisions import Halt, Stage, task_error
 from vrooli_cli.tier1.duties import Duties
 from vrooli_cli.tier1.instructions import CancelTask, EndSwarm, RunHandler, StopAsking, StopHandler
-from vrooli_cli.tier1.state import COMPLETED, Task
+from vrooli_cli.tier1.state import COMPLETED, PENDING, READY
 from vrooli_cli.tier1.stimuli import ModelAnswered
 from vrooli_cli.tier2.instructions import SetTimer
 from vrooli_cli.tier2.stopping import FINALLY_NS
@@ -28,7 +28,7 @@ class Endings(Duties):
         for address, part in list(self.running.items()):
             if address in self._suspensions:  # nothing runs there that could be stopped
                 del self._suspensions[address]
-                self._say_failed(part, task_error("CANCELLED", halt.reason, address), 0, "none")
+                self._say_failed(part, task_error("CANCELLED", halt.reason, address))
             else:
                 self._do(CancelTask(address, halt.reason))
         if self.stage is Stage.HANDLERS and self._handler and self._handler != "finally":
@@ -51,7 +51,7 @@ class Endings(Duties):
         for address in list(self._suspensions):
             del self._suspensions[address]
             error = task_error("CANCELLED", "the swarm is stopping", address)
-            self._say_failed(self.running[address], error, 0, "none")
+            self._say_failed(self.running[address], error)
 
     def _synthesize(self) -> None:
         self.stage = Stage.SYNTHESIS
@@ -110,18 +110,23 @@ class Endings(Duties):
             self._emit(e.SwarmCompleted(tasks_completed=done, result=result, **common))
         elif status == "failed":
             assert error is not None
-            self._emit(e.SwarmFailed(error=error, **common))
+            self._emit(e.SwarmFailed(error=error, not_run=self._left_undone(), **common))
         else:
             reason = self._halt.reason if self._halt is not None else "cancelled"
-            self._emit(e.SwarmCancelled(reason=reason, **common))
+            self._emit(e.SwarmCancelled(reason=reason, not_run=self._left_undone(), **common))
         self._do(EndSwarm(status))
 
-    def why_not(self, task: Task) -> str:
-        """Why a task that has not completed did not run."""
-        if task.waiting:
-            bad = [name for name in task.spec.dependencies if name in self.tasks and not self.tasks[name].done]
-            return f"dependency {bad[0]} did not complete" if bad else "its dependencies did not complete"
+    def _left_undone(self) -> dict[str, Any]:
+        """What becomes of the tasks that have not begun: skipped below one that did not complete, else cancelled."""
         if self._halt is not None:
-            return self._halt.reason
-        step = (self._failure or {}).get("step") or "a task"
-        return f"the swarm is stopping: {step} failed"
+            reason = self._halt.reason
+        else:
+            step = (self._failure or {}).get("step") or "a task"
+            reason = f"the swarm is stopping: {step} failed"
+        found = {}
+        for task in self.tasks.values():
+            if task.status in (PENDING, READY):
+                bad = [name for name in task.spec.dependencies if name in self.tasks and not self.tasks[name].done]
+                skipped = {"status": "skipped", "reason": f"dependency {bad[0]} did not complete"} if bad else None
+                found[task.id] = skipped or {"status": "cancelled", "reason": reason}
+        return found

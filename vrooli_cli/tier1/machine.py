@@ -209,7 +209,7 @@ class SwarmMachine(Planning):
                 step_id=part.address,
             )
         )
-        self._say_failed(part, task_error("NORM_VIOLATED", violation.message, part.address), 0, "none")
+        self._say_failed(part, task_error("NORM_VIOLATED", violation.message, part.address))
         self._adapt(part)
         return True
 
@@ -223,6 +223,7 @@ class SwarmMachine(Planning):
                 result=stimulus.result,
                 duration_ms=stimulus.duration_ms,
                 credits=stimulus.credits,
+                counts=stimulus.counts,
             )
         )
         if self.tasks.get(task.id) is task and task.done:
@@ -240,7 +241,7 @@ class SwarmMachine(Planning):
         error = dict(stimulus.error or task_error("CANCELLED", reason, part.address))
         error["step"] = error.get("step") or part.address
         abandoned = self.tasks.get(part.task.id) is not part.task
-        self._say_failed(part, error, stimulus.duration_ms, stimulus.effects)
+        self._say_failed(part, error, stimulus.duration_ms, stimulus.effects, stimulus.counts)
         if self._halt is None and not abandoned:
             self._adapt(part)
 

@@ -288,6 +288,7 @@ class SwarmShell:
                 credits=scope.account.used,
                 duration_ms=max(0, now - started) // 1_000_000,
                 code=_suspension(machine),
+                counts=machine.root.parts(),
             )
         )
 

@@ -40,12 +40,14 @@ class Part:
         again: The next start goes on with the try of that number, after a resume.
         tried: Agents that have had it.
         effects: The strongest effect that a try has carried out.
+        counts: How many steps of its last try were where at its end.
     """
 
     __slots__ = (
         "again",
         "agent",
         "attempt",
+        "counts",
         "effects",
         "error",
         "execution_id",
@@ -69,6 +71,7 @@ class Part:
         self.result: Any = None
         self.error: Mapping[str, Any] | None = None
         self.effects = "none"
+        self.counts: Mapping[str, int] | None = None
         self.started_ns = 0
 
     @property
@@ -196,6 +199,7 @@ class SwarmState:
         plays: Who plays what in the organisation.
         tried: Choice → branches that have failed.
         revisions: Plans that a model made anew.
+        not_run: Once it is over: what became of the tasks that never began, as the log says.
         lives: How often the swarm had ended before it went on.
         violated: Duties that were not fulfilled in time → how often that was told.
         agenda: Tasks whose dependencies have completed, to be looked at.
@@ -220,6 +224,7 @@ class SwarmState:
         self.plays: tuple[Play, ...] = ()
         self.tried: dict[str, list[str]] = {}
         self.revisions = 0
+        self.not_run: Mapping[str, Any] = {}
         self.running: dict[str, Part] = {}
         self.phases_seen: set[int] = set()
         self.phases_done: set[int] = set()
@@ -285,6 +290,8 @@ class SwarmState:
             self.status, self.error = "failed", event.error
         else:
             self.status = "cancelled"
+        if type(event) is not e.SwarmCompleted:
+            self.not_run = event.not_run or {}
 
     def _suspended(self, event: e.SwarmSuspended, now: int) -> None:
         self.active_ns += max(0, now - self.started_ns)
@@ -293,6 +300,7 @@ class SwarmState:
     def _resumed(self, event: e.SwarmResumed, now: int) -> None:
         self.status = "running"
         self.error = self.result = None
+        self.not_run = {}
         self.resumptions = event.resumption
         self.started_ns = now
         self.lives += self._ended
@@ -307,7 +315,7 @@ class SwarmState:
                 continue
             part.again = part.attempt > 0
             part.status = PENDING
-            part.error = None
+            part.error = part.counts = None
             part.tried = [part.agent] if part.attempt else []
         self._recount(now)
 
@@ -429,6 +437,7 @@ class SwarmState:
         self._move(part, event, (RUNNING,))
         self._leave(part)
         part.status, part.result, part.error = COMPLETED, event.result, None
+        part.counts = event.counts
         task = part.task
         task.duration_ms += event.duration_ms
         task.credits += event.credits
@@ -446,6 +455,7 @@ class SwarmState:
         self._move(part, event, (RUNNING, READY))
         self._leave(part)
         part.status, part.error = FAILED, event.error
+        part.counts = event.counts or part.counts
         part.task.duration_ms += event.duration_ms
         if EFFECTS_ORDER.get(event.effects or "none", 0) > EFFECTS_ORDER[part.effects]:
             part.effects = event.effects or "none"

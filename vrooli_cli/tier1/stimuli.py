@@ -49,6 +49,7 @@ class TaskEnded:
     Attributes:
         status: ``completed``, ``failed``, ``cancelled`` or ``suspended``.
         code: Of a suspension.
+        counts: How many of its steps are where; None when it made none.
     """
 
     now: int
@@ -60,6 +61,7 @@ class TaskEnded:
     credits: int = 0
     duration_ms: int = 0
     code: str = ""
+    counts: Mapping[str, int] | None = None
 
 
 @lean()

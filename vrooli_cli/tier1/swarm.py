@@ -33,12 +33,13 @@ from vrooli_cli.tier1.knowledge import KnowledgeBase
 from vrooli_cli.tier1.machine import SwarmMachine
 from vrooli_cli.tier1.plan import SwarmPlan, plan_swarm
 from vrooli_cli.tier1.run import Earlier, Log, SwarmShell
-from vrooli_cli.tier1.state import SKIPPED, Task
+from vrooli_cli.tier1.state import Part, Task
 from vrooli_cli.tier1.stimuli import Resumed, Stimulus, SwarmStarted
 from vrooli_cli.tier2.context import check_inputs
 from vrooli_cli.tier2.decisions import MachineOptions
 from vrooli_cli.tier2.prepared import Opened, Opening, Prepared, RunOptions, Tier
 from vrooli_cli.tier2.run import result_of
+from vrooli_cli.tier2.state import Frame
 from vrooli_cli.tier2.stimuli import Answered
 from vrooli_cli.tier2.stimuli import Resumed as RunResumed
 from vrooli_cli.tier2.tier import RunStateMachine
@@ -119,6 +120,7 @@ class PreparedSwarm(Prepared):
     def _result(self) -> ExecutionResult:
         machine = self.machine
         elapsed = machine.active_ns // 1_000_000
+        waiting = {run.root.address: run.root for run in self.shell.waiting}
         status = ExecutionStatus(machine.status)
         return ExecutionResult(
             success=status is ExecutionStatus.COMPLETED,
@@ -133,7 +135,7 @@ class PreparedSwarm(Prepared):
                 steps_executed=self.shell.steps_executed,
             ),
             duration_ms=elapsed,
-            steps={f"task:{task.id}": self._task_result(task) for task in machine.tasks.values()},
+            steps={f"task:{task.id}": self._task_result(task, waiting) for task in machine.tasks.values()},
         )
 
     def _error(self, status: ExecutionStatus) -> ExecutionError | None:
@@ -146,16 +148,14 @@ class PreparedSwarm(Prepared):
             return ExecutionError(**self.machine.error)
         return cancelled_error("tier1") if status is ExecutionStatus.CANCELLED else None
 
-    def _task_result(self, task: Task) -> StepResult:
-        status, reason = task.status, None
-        if status in (StepStatus.PENDING, StepStatus.READY) and self.machine.over:
-            status = SKIPPED if task.waiting else StepStatus.CANCELLED
-            reason = self.machine.why_not(task)
-        error = task.error
-        if error is not None and error.get("code") == "CANCELLED":
-            status, reason, error = StepStatus.CANCELLED, str(error.get("message", "")), None
-        elif status is StepStatus.RUNNING and self.machine.status == "suspended":
-            status = StepStatus.SUSPENDED
+    def _task_result(self, task: Task, waiting: Mapping[str, Frame]) -> StepResult:
+        """A task as its swarm's result tells it; ``waiting`` are the runs that wait for a person, by address."""
+        status, reason, error = self._standing(task), None, task.error
+        not_run = self.machine.not_run.get(task.id)
+        if not_run is not None:
+            status, reason = StepStatus(not_run["status"]), not_run["reason"]
+        if error is not None and status is StepStatus.CANCELLED:
+            reason, error = str(error.get("message", "")), None
         return StepResult(
             status=status,
             attempts=task.attempts,
@@ -164,7 +164,27 @@ class PreparedSwarm(Prepared):
             result=task.result,
             error=ExecutionError(**error) if error is not None else None,
             reason=reason,
+            counts=self._counts(task, waiting),
         )
+
+    def _standing(self, one: Task | Part) -> StepStatus:
+        if one.error is not None and one.error.get("code") == "CANCELLED":
+            return StepStatus.CANCELLED
+        waits = one.status is StepStatus.RUNNING and self.machine.status == "suspended"
+        return StepStatus.SUSPENDED if waits else one.status
+
+    def _counts(self, task: Task, waiting: Mapping[str, Frame]) -> dict[str, int] | None:
+        """How many of a task's steps are where; of one that several agents do, how many of their parts."""
+        if len(task.parts) == 1:
+            (part,) = task.parts
+            found = waiting[part.address].parts() if part.address in waiting else part.counts
+            return dict(found) if found is not None else None
+        counts: dict[str, int] = {}
+        for part in task.parts:
+            if part.status not in (StepStatus.PENDING, StepStatus.READY):
+                status = self._standing(part).value
+                counts[status] = counts.get(status, 0) + 1
+        return counts or None
 
 
 class SwarmStateMachine(Tier[PreparedSwarm]):

@@ -265,13 +265,7 @@ class Node:
                     counts[status.value] = counts.get(status.value, 0) + 1
             unborn = len(self.loop.items) - sum(counts.values())
             return counts | ({PENDING.value: unborn + counts.get(PENDING.value, 0)} if unborn else {})
-        if self.inside is None:
-            return self.counts
-        counts = {}
-        for inner in self.inside.nodes:
-            status = inner.standing
-            counts[status.value] = counts.get(status.value, 0) + 1
-        return counts
+        return self.counts if self.inside is None else self.inside.parts()
 
     def carried_out(self, effects: str | None) -> None:
         """Notes an effect, here and in everything around."""
@@ -400,6 +394,14 @@ class Frame:
     def container(self) -> Node | None:
         """The node around this graph; for a handler the one around its routine."""
         return self.home.owner if self.home is not None else self.owner
+
+    def parts(self) -> dict[str, int]:
+        """How many of its steps are where."""
+        counts: dict[str, int] = {}
+        for node in self.nodes:
+            status = node.standing.value
+            counts[status] = counts.get(status, 0) + 1
+        return counts
 
     def node(self, step_id: str) -> Node:
         """The node of a step of this graph."""
