@@ -37,6 +37,20 @@ def test_a_flag_goes_before_the_file(write: Write, folder: Path, cluster: Cluste
     assert done.stderr == ""
 
 
+def test_a_once_step_whose_worker_died_is_exit_5_and_the_command_that_is_shown_answers_it(
+    write: Write, folder: Path, cluster: Cluster
+) -> None:
+    step = {"id": "s", "tool": "shell", "parameters": {"command": "kill -9 $PPID; sleep 20"}}
+    name = write("r.yaml", [step], executor={"dask": cluster.address})
+    done = run("run", name, "--view", "none", folder=folder)
+    assert done.returncode == 5, done.stderr
+    assert "s: OUTCOME_UNKNOWN: the worker that ran it is gone; nobody knows whether it happened" in done.stderr
+    shown = next(line for line in done.stderr.splitlines() if line.startswith("  vrooli resume"))
+    assert shown.endswith("--assume s=done  (or =failed, =rerun)")
+    answered = run(*shown.partition("  (")[0].removeprefix("  vrooli ").split(), "--view", "none", folder=folder)
+    assert answered.returncode == 0, answered.stderr
+
+
 async def test_doctor_counts_the_workers(cluster: Cluster) -> None:
     assert await census(cluster.address, 5) == (3, 12)
     with pytest.raises(Gone, match=r"tcp://127\.0\.0\.1:9 does not answer within 0\.2 s"):

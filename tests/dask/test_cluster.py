@@ -416,6 +416,24 @@ async def test_a_cancel_while_the_cluster_is_being_connected_leaves_nothing_in_d
     assert len(pids_in(marks)) == 1
 
 
+async def test_a_worker_that_dies_while_the_tools_are_brought_does_not_fail_the_run(
+    cluster: Cluster, house: House, project: Project, tmp_path: Path
+) -> None:
+    dies = f"""
+if 'ONLY_ON_WORKERS' in os.environ:
+    try:
+        os.open({str(tmp_path / "first")!r}, os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        pass
+    else:
+        os.kill(os.getpid(), 9)
+"""
+    folder = project(kit=dies + TOOLS)
+    result = await ended(house(f"dask:{cluster.address}", folder), folder, "steps: [{id: w, tool: where}]")
+    assert result.success, result.error
+    assert [worker.lives for worker in cluster.workers].count(False) == 1
+
+
 async def test_two_runs_that_bring_the_same_tools_at_one_moment_both_have_them(
     cluster: Cluster, house: House, project: Project
 ) -> None:

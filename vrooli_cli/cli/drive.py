@@ -290,16 +290,20 @@ def commands(result: ExecutionResult, prepared: PreparedRun | PreparedSwarm, how
 
     run = result.context.execution_id
     store = f" --store {shlex.quote(how.store)}" if how.store else ""
-    told = []
+    asked: list[tuple[str, str]] = []
     if result.status is ExecutionStatus.SUSPENDED:
-        for address, reason in prepared.waiting[:5]:
-            step = shlex.quote(address)
-            unknown = reason == "OUTCOME_UNKNOWN"
-            told.append(
-                f"vrooli resume {run} --assume {step}=done{store}  (or =failed, =rerun)"
-                if unknown
-                else f"vrooli approve {run} {step} --resume{store}"
-            )
+        asked = prepared.waiting[:5]
+    elif result.error is not None and result.error.code == "OUTCOME_UNKNOWN" and result.error.step:
+        asked = [(result.error.step, result.error.code)]
+    told = []
+    for address, reason in asked:
+        step = shlex.quote(address)
+        unknown = reason == "OUTCOME_UNKNOWN"
+        told.append(
+            f"vrooli resume {run} --assume {step}=done{store}  (or =failed, =rerun)"
+            if unknown
+            else f"vrooli approve {run} {step} --resume{store}"
+        )
     return told or [f"vrooli resume {run}{store}"]
 
 

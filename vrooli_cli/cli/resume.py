@@ -306,11 +306,12 @@ def _assumed(store: Store, record: RunRecord, texts: tuple[str, ...]) -> dict[st
 
 
 def _unknown(history: RunHistory) -> list[str]:
-    """Steps that were under way when the run was stopped or died, or that are asked about since."""
+    """Steps that were under way when the run was stopped or died, whose worker died, or that are asked about since."""
     return [
         step.address
         for step in history.steps.values()
         if step.code == "OUTCOME_UNKNOWN"
+        or (step.status == "failed" and (step.error or {}).get("code") == "OUTCOME_UNKNOWN")
         or (step.spans and history.interrupted and step.spans[-1].ended_ns is None)
         or (step.spans and step.status == "cancelled" and step.effects == "once")
         or (step.status == "failed" and step.effects == "once" and _has_ended_talking(step))

@@ -182,6 +182,10 @@ def _commands(state: ViewState, status: str, hint: str | None) -> list[str]:
     if status == "suspended" and state.asked:
         asked = list(state.asked.items())[:FAILURES_SHOWN]
         return [_answer(state.run_id, quote(line(address, 120)), code) for address, (_, code) in asked]
+    unknown = [failure for failure in state.failed.values() if failure.code == "OUTCOME_UNKNOWN"]
+    told = [failure for failure in unknown if not failure.continued and not _passed_on(state, failure)]
+    if told:
+        return [_answer(state.run_id, quote(failure.name), failure.code) for failure in told[:FAILURES_SHOWN]]
     return [f"vrooli resume {state.run_id}"]
 
 

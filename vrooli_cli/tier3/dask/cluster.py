@@ -112,8 +112,8 @@ class Cluster:
         made = cls(address, client, box.name, local)
         try:
             await made._check_versions()
-            await client.register_plugin(Station(deaf=local is not None))
-            await client.register_plugin(ToolsPlugin(box))
+            await made._bring(Station(deaf=local is not None))
+            await made._bring(ToolsPlugin(box))
         except OSError as error:
             await made.close()
             raise Gone(f"the Dask scheduler at {address} is gone: {_line(error)}") from None
@@ -424,6 +424,14 @@ class Cluster:
             for flight in list(self._flights.values()):
                 flight.fail(Gone(self.gone))
         return self.gone
+
+    async def _bring(self, plugin: Any) -> None:
+        """A plugin for all workers, and for those to come."""
+        try:
+            await self._client.register_plugin(plugin)
+        except OSError:  # a worker has died in that moment, and the others have it; or the scheduler is gone
+            async with asyncio.timeout(_CONNECT):
+                await self._client.register_plugin(plugin)
 
     async def _check_versions(self) -> None:
         found = await self._client.run(version, "vrooli", on_error="return")

@@ -337,11 +337,11 @@ def _taken_back(step: str) -> ExecutionError:
 
 
 def _no_such_worker(resources: Mapping[str, float], address: str, step: str) -> ExecutionError:
-    wanted = " ".join(f"{name}={amount:g}" for name, amount in resources.items())
-    message = (
-        f"no worker of the Dask cluster at {address} has {wanted.replace(' ', ' and ')}; "
-        f'start one: dask worker {address} --resources "{wanted}"'
-    )
+    wanted = [f"{name}={amount:g}" for name, amount in resources.items()]
+    where, then = f"the Dask cluster at {address}", f'start one: dask worker {address} --resources "{" ".join(wanted)}"'
+    if address == "local":
+        where, then = "a local cluster", "name a scheduler whose workers have it"
+    message = f"no worker of {where} has {' and '.join(wanted)}; {then}"
     return ExecutionError(code="TOOL_FAILED", message=message, tier="tier3", step=step)
 
 
