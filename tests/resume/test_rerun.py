@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -288,3 +289,45 @@ def test_a_swarm_is_run_again_as_a_whole(vrooli: Shell) -> None:
         said = vrooli("rerun", "last", *words)
         assert (said.code, "a swarm is run again as a whole" in said.err) == (2, True), said.err
     assert vrooli("rerun", "last").code == 0
+
+
+WIDE = """
+steps:
+  - {id: a, tool: echo, parameters: {message: 1}}
+  - {id: ab, tool: echo, parameters: {message: 1}}
+  - {id: "a-b", tool: echo, parameters: {message: 1}}
+  - {id: g, parallel: [{id: x, tool: echo, parameters: {message: 1}}, {id: y, tool: echo, parameters: {message: 2}}]}
+  - {id: each, for_each: {items: [1, 2]}, tool: echo, parameters: {message: "{{ item }}"}}
+  - {id: last, tool: echo, parameters: {message: 3}, depends_on: [a, ab, a-b, g, each]}
+"""
+
+
+def test_each_batch_is_announced_once_whatever_is_reused(vrooli: Shell) -> None:
+    assert vrooli("run", vrooli.write(WIDE), "--events", "first.ndjson").code == 0
+    assert vrooli("rerun", "last", "--failed", "--events", "again.ndjson").code == 0
+
+    def batches(file: str) -> list[str]:
+        types = [json.loads(line)["type"] for line in (vrooli.folder / file).read_text().splitlines()]
+        return [type_.removeprefix("tier2/batch/") for type_ in types if "/batch/" in type_]
+
+    assert batches("again.ndjson") == batches("first.ndjson") == ["started", "completed"] * 2
+
+
+@pytest.mark.parametrize(
+    ("chosen", "ran"),
+    [("a", {"a"}), ("g", {"g/x", "g/y"}), ("g/x", {"g/x"}), ("each", {"each[0]", "each[1]"}), ("each[1]", {"each[1]"})],
+)
+def test_what_is_inside_of_a_chosen_step_runs_and_nothing_that_is_only_spelt_alike(
+    vrooli: Shell, chosen: str, ran: set[str]
+) -> None:
+    assert vrooli("run", vrooli.write(WIDE)).code == 0
+    reasons = told(vrooli("rerun", "last", "--only", chosen))
+    assert {name for name, (what, _) in reasons.items() if what == "ran"} == ran
+
+
+def test_of_very_many_steps_those_that_ran_are_told_first(vrooli: Shell) -> None:
+    lines = [f"  - {{id: s{i}, tool: echo, parameters: {{message: 1}}}}" for i in range(200)]
+    assert vrooli("run", vrooli.write("\n".join(["steps:", *lines]))).code == 0
+    said = vrooli("rerun", "last", "--from", "s190")
+    assert next(iter(told(said))) == "s190"
+    assert "… 200 steps in all, 199 reused" in said.err

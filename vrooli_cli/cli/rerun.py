@@ -350,9 +350,12 @@ class _Reasons:
             self.told[payload["step_id"]] = ("ran", payload["reason"])
 
     def tell(self, console: Console) -> None:
-        """A line a step; of very many the first."""
+        """A line a step; of very many only some, and first of those that ran."""
         wide = min(40, max(map(len, self.told), default=0))
-        for address, (what, why) in list(self.told.items())[:_MOST_TOLD]:
+        told = list(self.told.items())
+        if len(told) > _MOST_TOLD:
+            told = sorted(told, key=lambda one: one[1][0] == "reused")[:_MOST_TOLD]
+        for address, (what, why) in told:
             console.say(f"  {what:<6}  {one_line(address, 60):<{wide}}  {one_line(why, 160)}")
         if len(self.told) > _MOST_TOLD:
             reused = sum(what == "reused" for what, _ in self.told.values())

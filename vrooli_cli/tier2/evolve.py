@@ -294,6 +294,7 @@ class RunState(Places):
     def _step_reused(self, node: Node, event: e.StepReused, now: int) -> None:
         node.result = event.result
         node.reused = True
+        self._see_batch(node)
         if event.from_run is None:
             self.once.use(node)
         self._end(node, COMPLETED, 0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ from vrooli_cli.tier3.scope import Outcome
 SCHEMA: Final = 1
 """Part of every key: another number and nothing that was kept before is used."""
 MOST_CACHED_BYTES: Final = 16 * 1024 * 1024
+
+_ENDS = re.compile(r"[/\[#]")  # where the address of what is around may end
 
 
 @lean()
@@ -154,7 +157,7 @@ class EarlierRun:
         forced: Sequence[str] = (),
     ) -> None:
         self.run_id = run_id
-        self.forced = tuple(forced)
+        self.forced = frozenset(forced)
         self._version = version
         self._steps: dict[str, Earlier] = {}
         machine = RunMachine(plan, run_id, inputs, options)
@@ -191,7 +194,7 @@ class EarlierRun:
 
     def find(self, address: str, parts: Mapping[str, Any]) -> Wanted:
         """The result for a step of the new run, or why there is none."""
-        if any(address == one or (address.startswith(one) and address[len(one)] in "/[#") for one in self.forced):
+        if address in self.forced or any(address[: end.start()] in self.forced for end in _ENDS.finditer(address)):
             return Wanted(reason="it was asked for")
         one = self._steps.get(address)
         if one is not None and one.done and one.parts == parts:
