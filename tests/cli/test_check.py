@@ -82,6 +82,37 @@ def test_a_cache_that_would_keep_nothing_is_warned_of(write: Write, call: Call) 
     assert done.err.count("warning: nothing of this step is cached: its effects are `once`") == 1
 
 
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"tool": "http", "with": {"url": "http://x.test", "method": "post"}}, "its effects are `once`"),
+        ({"tool": "http", "with": {"url": "{{ vars.url }}"}}, "its effects are `idempotent`"),
+        ({"tool": "http", "with": {"url": "http://x.test", "method": "{{ vars.url }}"}}, ""),
+        ({"tool": "http", "with": {"url": "http://x.test"}, "effects": "none"}, ""),
+        ({"tool": "file_write", "with": {"path": "a", "content": "{{ vars.url }}"}}, "its effects are `idempotent`"),
+        ({"tool": "file_write", "with": {"path": "a", "content": "", "mode": "append"}}, "its effects are `once`"),
+        ({"tool": "template", "with": {"path": "a.txt"}}, "its effects are `idempotent`"),
+        ({"tool": "template", "with": {"path": "{{ vars.url }}"}}, ""),
+        ({"tool": "template", "with": {"text": "a"}}, ""),
+        ({"tool": "echo", "with": {"message": "a"}, "repeat": {"until": "true"}}, "it repeats"),
+        ({"tool": "echo", "with": {"message": "a"}}, ""),
+    ],
+)
+def test_the_parameters_as_written_say_whether_a_cache_keeps_nothing(
+    write: Write, call: Call, step: dict[str, Any], told: str
+) -> None:
+    done = call("validate", write("c.yaml", [{"id": "a", "cache": True, **step}], vars={"url": "http://x.test"}))
+    assert done.code == 0, done.err
+    assert (f"warning: nothing of this step is cached: {told}" in done.err) == bool(told)
+    assert ("is cached" in done.err) == bool(told)
+
+
+def test_a_method_that_is_computed_may_be_any(write: Write, call: Call) -> None:
+    step = {"id": "a", "tool": "http", "with": {"url": "http://x.test", "method": "{{ vars.m }}"}}
+    made = call("plan", write("p.yaml", [step], vars={"m": "GET"}), "-o", "json").json
+    assert [one["effects"] for one in made["effects"]] == ["once"]
+
+
 def test_plan_has_the_documented_parts(write: Write, call: Call) -> None:
     file = write("p.yaml", GRAPH, inputs=INPUTS, description="Notes.")
     plan = call("plan", file, "-o", "json").json

@@ -108,8 +108,7 @@ def planned_calls(plan: RoutinePlan, tools: ToolRegistry, prefix: str = "") -> I
         if step.kind != "tool" or step.tool is None or step.parameters is None:
             continue
         values = step.parameters.values
-        constant = {name: value.evaluate({}) for name, value in values.items() if value.is_constant}
-        effects = step.step.effects or step.tool.effects_for(constant)
+        effects = step.effects or step.tool.most_effects
         main = step.tool.main_parameter
         known = known_parts(values[main]) if main in values else None
         yield PlannedCall(path, step.tool.traits, effects, known)

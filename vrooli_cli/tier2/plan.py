@@ -8,7 +8,7 @@ only, and only when a plan is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -74,6 +74,29 @@ class Script(Protocol):
         """The script and its variables; raises ExpressionError."""
 
 
+class Undecided(Exception):
+    """The file alone does not say it: a parameter is computed as the run goes on."""
+
+
+class _Written(Mapping[str, Any]):
+    """What is known of parameters before the run."""
+
+    def __init__(self, known: Mapping[str, Any], computed: Collection[str]) -> None:
+        self._known = known
+        self._computed = computed
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._computed:
+            raise Undecided(name)
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*self._known, *self._computed)
+
+    def __len__(self) -> int:
+        return len(self._known) + len(self._computed)
+
+
 class Parameters:
     """The parameters of one step, ready to be rendered.
 
@@ -105,6 +128,13 @@ class Parameters:
         if self._shell is not None:
             rendered["command"] = self._shell.render(names)
         return rendered
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """The parameters as far as the file says them; a look at one that is computed raises Undecided."""
+        known = {name: value.evaluate({}) for name, value in self.values.items() if value.is_constant}
+        computed = {*self.values, *self._parts, *(("command",) if self._shell is not None else ())} - known.keys()
+        return _Written(known, computed)
 
     @property
     def bound(self) -> Iterator[Bound]:
@@ -185,11 +215,39 @@ class StepPlan:
 
     @property
     def effects(self) -> Effects | None:
-        """What the step or its tool says that an attempt does to the world; None when the parameters decide."""
-        tool = self.tool
-        if self.step.effects is not None or tool is None:
+        """What an attempt does to the world, as far as the file says; None when computed parameters decide."""
+        try:
+            return self.effects_with(self.written)
+        except Undecided:
+            return None
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """See :attr:`Parameters.written`; nothing where the tool's effects do not depend on its parameters."""
+        if self.parameters is None or self.tool is None or self.tool.effects_of is None:
+            return {}
+        return self.parameters.written
+
+    def effects_with(self, parameters: Mapping[str, Any]) -> Effects | None:
+        """What an attempt with these parameters does to the world; None when only its tool knows.
+
+        Raises:
+            Undecided: See :attr:`Parameters.written`.
+        """
+        if self.step.effects is not None or self.tool is None:
             return self.step.effects
-        return tool.effects if tool.effects_of is None else None
+        return self.tool.effects_for(parameters)
+
+    def why_not_cached(self, parameters: Mapping[str, Any]) -> str:
+        """Why a ``cache`` keeps nothing of an attempt with these parameters; empty when it may.
+
+        Raises:
+            Undecided: See :attr:`Parameters.written`.
+        """
+        if self.step.repeat is not None:
+            return "it repeats"
+        effects = self.effects_with(parameters) if self.kind == "tool" and not self.by_model else None
+        return f"its effects are `{effects}`" if effects not in (None, "none") else ""
 
 
 def _label(step: Step) -> str:
@@ -548,13 +606,19 @@ class RoutineCompiler:
         return plan
 
     def _cacheable(self, plan: StepPlan) -> None:
-        """Warns of a ``cache`` that keeps nothing, since what has effects is not left out."""
-        step = plan.step
-        if step.cache is None or plan.tool is None or plan.by_model or plan.effects in (None, "none"):
+        """Warns of a ``cache`` that keeps nothing."""
+        if plan.step.cache is None:
             return
-        message = f"nothing of this step is cached: its effects are `{plan.effects}`"
-        hint = "write `effects: none` if it changes nothing; otherwise leave out `cache`"
-        self._problem((*step.pointer, "cache"), message, hint, at_key=True, warning=True)
+        try:
+            reason = plan.why_not_cached(plan.written)
+        except Undecided:
+            return
+        if reason:
+            hint = "leave out `cache`"
+            if plan.step.repeat is None:
+                hint = f"write `effects: none` if it changes nothing; otherwise {hint}"
+            message = f"nothing of this step is cached: {reason}"
+            self._problem((*plan.step.pointer, "cache"), message, hint, at_key=True, warning=True)
 
     def _names_item(self, when: Value, item: tuple[str, ...]) -> bool:
         return any(ref.path[0] in item for ref in when.references)

@@ -245,10 +245,7 @@ class Reuse:
 
     def _key(self, machine: RunMachine, node: Node, parts: Mapping[str, Any]) -> str:
         rule, plan = node.plan.step.cache, node.plan
-        if rule is None or not self.cache or plan.step.repeat is not None:
-            return ""
-        effects = plan.step.effects or (plan.tool.effects if plan.tool is not None else "none")
-        if plan.kind == "tool" and not plan.by_model and effects != "none":
+        if rule is None or not self.cache or plan.why_not_cached(parts.get("parameters", {})):
             return ""
         if plan.cache_key is None:
             return key_of(parts)
