@@ -379,6 +379,31 @@ def test_a_run_without_a_store_leaves_its_papers_all_the_same(vrooli: Shell) -> 
 # --- many runs -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["routine", "swarm"])
+def test_list_and_show_tell_the_time_at_work_over_all_lives(vrooli: Shell, kind: str) -> None:
+    text = "{name: ask, steps: [{id: w, approval: sure?}]}"
+    path = vrooli.write(text, "ask.yaml")
+    address = "w"
+    if kind == "swarm":
+        agents = "[{id: a, capabilities: [], routine: ask.yaml}]"
+        path = vrooli.write(f"{{name: s, goal: g, agents: {agents}, tasks: [{{id: t}}]}}", "s.yaml")
+        address = "task:t/w"
+
+    def told() -> tuple[int, int]:
+        (listed,) = vrooli("runs", "list", "-o", "json").json
+        shown = vrooli("runs", "show", "last", "-o", "json").json["duration_ms"]
+        return listed["duration_ms"], shown
+
+    assert vrooli("run", path, "--no-input").code == 5
+    first = told()
+    time.sleep(1.2)
+    assert vrooli("approve", "last", address, "--resume").code == 0
+    listed, shown = told()
+    assert first[0] == first[1] <= listed == shown
+    record = vrooli.history().record
+    assert record.ended_ns is not None and (record.ended_ns - record.started_ns) // 1_000_000 >= listed + 1000
+
+
 def filled(place: Path, count: int) -> None:
     """So many runs in the journal at ``place``, each a copy of one of those that are there."""
     with closing(sqlite3.connect(place)) as database, database:
@@ -433,6 +458,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["list", "--status", "failed"],
         ["list", "--name", "good", "-n", "5"],
         ["list", "--since", "1d"],
+        ["list", "-n", "10000", "-o", "json"],
         ["show", "last"],
         ["show", "run-005000"],
         ["cost"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,19 +117,22 @@ def list_runs(
     debug: Debug = False,
 ) -> int:
     """List runs, the newest first."""
+    from vrooli_cli.journal.history import active_ms
+
     with looking(ctx) as (journal, stdout):
         runs = journal.runs(status=status, name=name, since_ns=moment(since), limit=limit or 20)
+        took = active_ms(journal, runs)
         if as_json(ctx):
-            stdout.json([row(run) for run in runs])
+            stdout.json([row(run, took.get(run.id)) for run in runs])
         elif runs:
-            stdout.text(_table(ctx.obj, runs))
+            stdout.text(_table(ctx.obj, runs, took))
         else:
             Console(ctx.obj).say("there is no such run")
     return 0
 
 
-def row(run: RunRecord) -> dict[str, Any]:
-    """A run in ``runs list -o json``."""
+def row(run: RunRecord, took: int | None) -> dict[str, Any]:
+    """A run in ``runs list -o json``; it took so many milliseconds, those between its lives not among them."""
     return {
         "id": run.id,
         "name": run.name,
@@ -138,7 +141,7 @@ def row(run: RunRecord) -> dict[str, Any]:
         "status": run.status,
         "error_code": run.error_code,
         "started": _iso(run.started_ns),
-        "duration_ms": (run.ended_ns - run.started_ns) // 1_000_000 if run.ended_ns else None,
+        "duration_ms": took,
         "credits": str(run.credits),
         "user": run.user,
     }
@@ -155,14 +158,14 @@ def _local(ns: int) -> str:
     return datetime.fromtimestamp(ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _table(call: Invocation, runs: list[RunRecord]) -> str:
+def _table(call: Invocation, runs: list[RunRecord], times: Mapping[str, int]) -> str:
     from vrooli_cli.cli.planned import Paper
 
     paper = Paper(call)
     ids = max(len(run.id) for run in runs)
     names = min(32, max(len(run.name) for run in runs))
     for run in runs:
-        took = _span((run.ended_ns - run.started_ns) // 1_000_000) if run.ended_ns else ""
+        took = _span(times[run.id]) if run.id in times else ""
         cells = [
             (run.id, min(ids, 40), ""),
             (run.name, names, "1"),

@@ -7,6 +7,7 @@ log, by swarms too, and says what happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -77,6 +78,23 @@ def history_of(store: Store, run_id: str) -> RunHistory:
     """
     key, record = store.find(run_id)
     return fold(key, record, events(store, key))
+
+
+def active_ms(store: Store, runs: Sequence[RunRecord]) -> dict[str, int]:
+    """How long each run has been at work, over all its lives; of one that is at work or whose process died nothing."""
+    over = {run.id: run for run in runs if run.ended_ns is not None}
+    kinds = {
+        name: f"tier1/swarm/coordination_{run.status}" if run.kind == "swarm" else f"tier2/routine/{run.status}"
+        for name, run in over.items()
+    }
+    ends = store.last_payloads(kinds)
+    found: dict[str, int] = {}
+    for name, run in over.items():
+        told = None
+        with suppress(StoreError):
+            told = decode(ends[name]).get("duration_ms") if name in ends else None
+        found[name] = told if told is not None else ((run.ended_ns or 0) - run.started_ns) // 1_000_000
+    return found
 
 
 def settle(store: Store, run_id: str) -> tuple[int, RunRecord]:

@@ -105,6 +105,9 @@ class Store(Protocol):
     def payloads(self, kind: str, name: str | None = None, since_ns: int | None = None) -> Iterator[tuple[str, bytes]]:
         """(run id, payload) of every event of one type, of all runs or of those that :meth:`runs` would list."""
 
+    def last_payloads(self, kinds: Mapping[str, str]) -> dict[str, bytes]:
+        """Run id → payload of the last event of the type that ``kinds`` has for it, if it is among its log's last."""
+
     def lease(self, run_id: str) -> Lease | None:
         """The right to work on a run; None when a living process has it."""
 
