@@ -128,6 +128,39 @@ def test_the_fallback_list_is_followed_and_told(desk: Desk) -> None:
     assert [(one["model"], one["to_model"]) for one in told] == [("first", "second")]
 
 
+def test_a_run_whose_model_is_gone_goes_on_with_another_and_keeps_it(desk: Desk) -> None:
+    steps: list[dict[str, Any]] = [
+        {"id": "ask", "prompt": "Hello"},
+        {"id": "more", "prompt": "{{ steps.ask.result }} again"},
+    ]
+    gone = refuse(404, "no such model")
+    with serving(gone) as dead, serving(good("Hi", given=7, made=3), gone, good("Bye", given=5, made=1)) as alive:
+        models = {
+            "default": {"model": "m", "base_url": dead.url, "price": PRICE},
+            "other": {"model": "n", "base_url": alive.url, "price": PRICE},
+        }
+        first = desk.vrooli("run", desk.write(steps, models=models), "--json")
+        assert (first.code, first.json["error"]["step"], first.credits) == (6, "ask", 0)
+        second = desk.vrooli("resume", "last", "--model", "other", "--json")
+        assert (second.code, second.json["error"]["step"], second.credits) == (6, "more", 13)
+        assert second.json["steps"]["ask"]["result"] == "Hi"
+        third = desk.vrooli("resume", "last", "--json")
+        shown = desk.vrooli("runs", "show", "last", "--json")
+        assert (third.code, third.json["result"]) == (0, {"more": "Bye"}), third.err
+        assert third.credits == shown.credits == paid(alive) == 20
+        assert (len(dead.requests), len(alive.requests)) == (1, 3)
+        assert [request.body["model"] for request in alive.requests] == ["n", "n", "n"]
+
+
+def test_another_model_without_a_price_is_refused_before_the_run_goes_on(desk: Desk) -> None:
+    with serving(refuse(404, "no such model")) as server:
+        desk.vrooli("run", desk.write([{"id": "a", "prompt": "Hello"}], server.url), "--json")
+        done = desk.vrooli("resume", "last", "--model", "nobodys", "--json")
+        assert (done.code, done.json["error"]["code"], len(server.requests)) == (2, "DEFINITION_INVALID", 1), done.out
+        assert "the price of the model 'nobodys'" in done.err
+        assert desk.vrooli("runs", "show", "last", "--json").json["error"]["code"] == "AI_UNAVAILABLE"
+
+
 @pytest.mark.parametrize(
     "keys",
     [{}, {"retry": {"max_attempts": 2, "delay": 0, "on": ["AI_UNAVAILABLE"]}}],
