@@ -134,7 +134,7 @@ async def drive(
     file: IO[bytes] | None = None,
 ) -> int:
     """Run it, show it, print its result; the exit code."""
-    from vrooli_cli.view import make_view
+    from vrooli_cli.view import NullView, make_view
 
     call.masker = prepared.scope.masker
     if call.masker is not None and how.level >= 0:
@@ -156,7 +156,8 @@ async def drive(
     copies = _Copies(how, stdout, file)
     copies.attach(prepared)
     _remind(view, architecture, prepared)
-    prepared.channel.fold(view.apply)
+    if not isinstance(view, NullView):  # it looks at nothing, and so nothing is made to be looked at
+        prepared.channel.fold(view.apply)
     signals = Signals(lambda: _stop(prepared, view, how), lambda: _abandon(architecture, view))
     _settle_memory()
     view.start()
