@@ -75,6 +75,29 @@ def test_show_prints_the_result_that_the_run_printed(vrooli: Shell, file: str) -
     assert ("broken" in text) is (file == "bad")
 
 
+def test_a_terminal_gets_what_matters_of_very_many_steps(vrooli: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[dict[str, Any]] = [{"id": f"s{i}", "tool": "echo", "with": {"message": str(i)}} for i in range(1000)]
+    steps[700] |= {"tool": "fail", "on_error": "continue"}
+    steps[800] |= {"when": False}
+    file = vrooli.write(json.dumps({"steps": steps}))
+    assert vrooli("run", file, "-q").code == 0
+    whole = vrooli("runs", "show", "last").out
+    assert sum(" completed" in line for line in whole.splitlines()) == 998 + 1
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    lines = vrooli("runs", "show", "last").out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("steps"))
+    assert lines[at] == "steps  998 completed, 1 failed, 1 skipped"
+    assert [line.split()[:2] for line in lines[at + 1 : at + 4]] == [
+        ["s700", "failed"],
+        ["s800", "skipped"],
+        ["s0", "completed"],
+    ]
+    assert "  … 900 more; `vrooli runs show RUN | less` or -o json has them all" in lines
+    assert "  … 898 more; -o json has them all" in lines
+    assert len(lines) < 220
+
+
 def test_show_of_a_suspended_run_lists_what_is_still_to_come(vrooli: Shell) -> None:
     text = "steps: [{id: ask, approval: sure?}, {id: later, depends_on: [ask], tool: fail}]"
     printed = vrooli("run", vrooli.write(text), "--no-input", "-o", "json").json

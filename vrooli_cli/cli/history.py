@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -42,6 +43,8 @@ _STATUSES = ("running", "suspended", "completed", "failed", "cancelled")
 _FOLLOWED_SECONDS = 0.2
 _LATEST = 2**63 - 1  # what SQLite can compare
 _STYLES = {"completed": "32", "failed": "31", "suspended": "33", "running": "36", "cancelled": "33"}
+_MOST_ON_SCREEN = 100  # steps, and outputs, that a terminal gets
+_PLAIN = {"pending": 1, "skipped": 1, "cancelled": 1, "completed": 2}  # what is told after the others, and last
 
 From = Annotated[int | None, typer.Option("--from", metavar="SEQ", parser=whole(1), help="From this number on.")]
 Output = Annotated[
@@ -204,7 +207,8 @@ def show(
 ) -> int:
     """Show how a run stands: every step, what failed and why, what it gave.
 
-    -o json prints the ExecutionResult so far.
+    A terminal gets at most 100 steps, first those that did not just complete; a
+    pipe gets all. -o json prints the ExecutionResult so far.
     """
     from vrooli_cli.journal.history import history_of, result_of
 
@@ -259,16 +263,32 @@ def _page(call: Invocation, history: RunHistory, store: Store, lost: list[str]) 
         for given, value in history.inputs.items():
             paper.row([(given, 20, "")], _short(value), "")
     result = result_of(history, store, known_steps(history), lost)
-    paper.head("steps")
-    wide = min(40, max((len(name) for name in result.steps), default=0))
-    for path, one in result.steps.items():
-        _step_row(paper, path, wide, one)
+    most = _MOST_ON_SCREEN if sys.stdout.isatty() else None
+    _steps_of(paper, result.steps, most)
     if result.result is not None:
         paper.head("result")
         outputs = result.result if isinstance(result.result, dict) else {"": result.result}
-        for output, value in outputs.items():
+        for output, value in list(outputs.items())[:most]:
             paper.row([(output, 20, "")], _short(value), "")
+        if most is not None and len(outputs) > most:
+            paper.row([], f"… {len(outputs) - most:,} more; -o json has them all")
     return paper.text()
+
+
+def _steps_of(paper: Paper, steps: Mapping[str, StepResult], most: int | None) -> None:
+    """A row for each step; of more than fit in ``most``, how many stand how, and those that did not just complete."""
+    shown = list(steps.items())
+    if most is None or len(shown) <= most:
+        paper.head("steps")
+    else:
+        counts = Counter(step.status.value for step in steps.values())
+        paper.head("steps", ", ".join(f"{count:,} {status}" for status, count in counts.most_common()))
+        shown = sorted(shown, key=lambda one: _PLAIN.get(one[1].status.value, 0))[:most]
+    wide = min(40, max((len(name) for name, _ in shown), default=0))
+    for path, one in shown:
+        _step_row(paper, path, wide, one)
+    if len(shown) < len(steps):
+        paper.row([], f"… {len(steps) - len(shown):,} more; `vrooli runs show RUN | less` or -o json has them all")
 
 
 def _step_row(paper: Paper, name: str, wide: int, step: StepResult) -> None:
