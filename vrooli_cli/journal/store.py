@@ -40,7 +40,7 @@ EVENTS_KIND: Final = "events"
 """The kind of the run that holds a caller's own events; no history lists it."""
 WAIT_SECONDS: Final = 5.0
 
-_INSERT: Final = "INSERT INTO log VALUES(?1 << 32 | ?2, ?3, ?4)"
+_INSERT: Final = "INSERT INTO log VALUES(? << 32 | ?, ?, ?)"
 _PAGE: Final = 256  # rows of the log read at once
 _SLIM = "key, id, name, kind, path, status, started_ns, ended_ns, parent, user, error_code, credits"
 _JSON_COLUMNS = frozenset({"context", "settings", "inputs"})
@@ -227,9 +227,9 @@ class SqliteStore:
         with self._writing() as database:
             if "definition" in changes:
                 definition, changes["definition"] = _packed(changes["definition"])
-                database.execute(
-                    "INSERT OR IGNORE INTO texts SELECT ?, ? WHERE ?1 IS NOT NULL", (changes["definition"], definition)
-                )
+                if definition is not None:
+                    row = changes["definition"], definition
+                    database.execute("INSERT OR IGNORE INTO texts VALUES(?, ?)", row)
             for name in _JSON_COLUMNS & changes.keys():
                 changes[name] = _text(changes[name])
             columns = ", ".join(f"{name}=?" for name in changes)
@@ -373,14 +373,14 @@ class SqliteStore:
         Only the last rows of each log are looked into; one that is damaged says nothing.
         """
         query = (
-            "SELECT n, data FROM log WHERE place>=(SELECT key FROM runs WHERE id=?1) << 32"
-            " AND place<((SELECT key FROM runs WHERE id=?1) + 1) << 32 ORDER BY place DESC LIMIT 4"
+            "SELECT n, data FROM log WHERE place>=(SELECT key FROM runs WHERE id=?) << 32"
+            " AND place<((SELECT key FROM runs WHERE id=?) + 1) << 32 ORDER BY place DESC LIMIT 4"
         )
         found: dict[str, bytes] = {}
         with self._reading() as database:
             for run_id, kind in kinds.items():
                 text = kind.encode()
-                for number, data in database.execute(query, (run_id,)):
+                for number, data in database.execute(query, (run_id, run_id)):
                     whole = isinstance(number, int) and isinstance(data, bytes)
                     sound = whole and text in data and count_of(number, data) >= 0
                     payloads = list(payloads_of(data, text)) if sound else []
@@ -509,7 +509,8 @@ class SqliteStore:
         for start in range(0, len(doomed), 100):  # short transactions: others commit between them
             keys = [(key,) for key in doomed[start : start + 100]]
             with self._writing() as database:
-                database.executemany("DELETE FROM log WHERE place>=?1 << 32 AND place<(?1 + 1) << 32", keys)
+                pairs = [(key, key + 1) for (key,) in keys]
+                database.executemany("DELETE FROM log WHERE place>=? << 32 AND place<? << 32", pairs)
                 for table, column in (("blobs", "run"), ("inbox", "run"), ("runs", "key")):
                     database.executemany(f"DELETE FROM {table} WHERE {column}=?", keys)
         with self._writing() as database:
