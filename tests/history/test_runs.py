@@ -164,7 +164,10 @@ def test_show_of_a_swarm_says_of_its_tasks_what_the_run_said(
     assert any("counts" in step for step in printed["steps"].values())
     if printed["status"] == "failed":  # and so it is in its next life
         again = vrooli("resume", "last", "--no-input", "-o", "json", *flags).json
-        assert vrooli("runs", "show", "last", "-o", "json").json["steps"] == again["steps"]
+        shown = vrooli("runs", "show", "last", "-o", "json").json
+        assert shown["steps"] == again["steps"]
+        executed = [one["resources_used"]["steps_executed"] for one in (printed, again, shown)]
+        assert executed[0] < executed[1] == executed[2]
 
 
 def test_a_swarm_says_in_its_log_what_became_of_the_tasks_that_never_began(vrooli: Shell) -> None:

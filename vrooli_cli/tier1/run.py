@@ -15,7 +15,7 @@ from typing import Any
 from vrooli_cli.bus import Channel
 from vrooli_cli.errors import StoreError, VrooliError
 from vrooli_cli.ledger import Account
-from vrooli_cli.model.events import AIThrottled, Event, EventMetadata
+from vrooli_cli.model.events import AIThrottled, Event, EventMetadata, ExecutionStarted
 from vrooli_cli.model.routine import Limits
 from vrooli_cli.model.run import (
     AFTER_A_BREAK,
@@ -80,6 +80,11 @@ class Earlier:
     answers: Mapping[str, Answered] = field(default_factory=dict)
     assume: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def steps_executed(self) -> int:
+        """Attempts in its earlier lives."""
+        return sum(type(fact) is ExecutionStarted for log in self.logs.values() for fact, _ in log)
+
 
 class SwarmShell:
     """Performs one swarm machine's instructions.
@@ -108,7 +113,6 @@ class SwarmShell:
         earlier: Earlier | None = None,
     ) -> None:
         self.machine = machine
-        self.steps_executed = 0
         self.memory_mb = 0
         self._channel = channel
         self._tier2 = tier2
@@ -118,6 +122,7 @@ class SwarmShell:
         self._options = options
         self._knowledge = knowledge
         self._earlier = earlier or Earlier()
+        self.steps_executed = self._earlier.steps_executed
         self._answers: dict[str, Answered] = dict(self._earlier.answers)
         self._assume: dict[str, str] = dict(self._earlier.assume)
         self._stimuli: list[Stimulus] = []
