@@ -20,12 +20,14 @@ knows lines and turns a pointer into ``file:line:column`` with the source line a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
 Tier = Literal["tier1", "tier2", "tier3"]
+
+_MANY = 400  # from here on only names of the same beginning and about the same length are compared
 
 # Exit codes by error code (spec cli.md, "Exit codes"); what is not named here ends in 1.
 EXIT_CODES: dict[str, int] = {
@@ -125,6 +127,32 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return ""
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+class Guesses:
+    """Suggestions within a budget: a generated file may have thousands of unknown names beside thousands of known ones.
+
+    Attributes:
+        left: Comparisons that may still be made; each is some 10 us of difflib.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, budget: int = 20_000) -> None:
+        self.left = budget
+
+    def near(self, word: str, known: Callable[[], Collection[str]]) -> str:
+        """``did you mean 'x'?``, or nothing when none is near or what guessing may cost has been used up."""
+        if self.left <= 0:
+            return ""
+        names = known()
+        near = names
+        if len(names) > _MANY:
+            begins, length = word[:1], len(word)
+            near = [name for name in names if name[:1] == begins and abs(len(name) - length) <= 2]
+            near = sorted(near, key=lambda name: name[-4:] != word[-4:])[:_MANY]  # numbers stand at the end
+        self.left -= len(near) + len(names) // 100
+        return did_you_mean(word, near)
 
 
 class VrooliError(Exception):

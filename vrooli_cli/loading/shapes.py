@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol
 
-from vrooli_cli.errors import Pointer, Problem, did_you_mean
+from vrooli_cli.errors import Guesses, Pointer, Problem
 from vrooli_cli.loading.durations import EXAMPLE, PATTERN, parse_duration
 from vrooli_cli.model.values import lean
 
@@ -22,10 +22,6 @@ Definitions = dict[str, JsonSchema]
 
 # A hostile file can be wrong in a million places; nobody reads on after these.
 MOST_PROBLEMS = 1000
-# Comparisons that suggestions may cost per file; each is some 10 us of difflib.
-_SUGGESTION_BUDGET = 20_000
-# From here on only names of the same beginning and about the same length are compared.
-_MANY = 400
 # What a database and a reader of JSON can hold.
 _LARGEST = 2**63 - 1
 
@@ -38,13 +34,13 @@ class Findings:
         where: Gives the words for a place ("line 12"); the pointer itself for data that has no lines.
     """
 
-    __slots__ = ("_budget", "count", "problems", "where")
+    __slots__ = ("_guesses", "count", "problems", "where")
 
     def __init__(self, where: Callable[[Pointer], str] | None = None) -> None:
         self.problems: list[Problem] = []
         self.count = 0
         self.where = where or _path
-        self._budget = _SUGGESTION_BUDGET
+        self._guesses = Guesses()
 
     def add(self, at: Pointer, message: str, hint: str = "", *, at_key: bool = False, code: str = "") -> None:
         """Note that something is wrong."""
@@ -61,14 +57,9 @@ class Findings:
 
     def suggest(self, word: object, known: Collection[str]) -> str:
         """``did you mean 'x'?``, or nothing when none is near or the file has used up what guessing may cost."""
-        if not isinstance(word, str) or self._budget <= 0 or self.count > MOST_PROBLEMS:
+        if not isinstance(word, str) or self.count > MOST_PROBLEMS:
             return ""
-        near: Collection[str] = known
-        if len(known) > _MANY:
-            begins, length = word[:1], len(word)
-            near = [name for name in known if name[:1] == begins and abs(len(name) - length) <= 2][:_MANY]
-        self._budget -= len(near) + len(known) // 100
-        return did_you_mean(word, near)
+        return self._guesses.near(word, lambda: known)
 
 
 def _path(at: Pointer) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
+from heapq import nsmallest
 from typing import Any, Literal, NamedTuple, Protocol
 
-from vrooli_cli.errors import Pointer, Problem, did_you_mean
+from vrooli_cli.errors import Guesses, Pointer, Problem
 from vrooli_cli.language.expressions import BoundExpression, Value, compile_value
 from vrooli_cli.language.shell import RenderedScript, compile_command
 from vrooli_cli.language.values import text_of
@@ -391,6 +392,7 @@ class DependencyResolver:
 
     def __init__(self, bundle: Bundle, tools: ToolRegistry | None = None, *, known_tools_only: bool = True) -> None:
         self.problems: list[Problem] = []
+        self.guesses = Guesses()
         self._bundle = bundle
         self._tools = tools if tools is not None else ToolRegistry()
         self._strict = known_tools_only
@@ -417,7 +419,7 @@ class DependencyResolver:
         """Notes that there is no such tool."""
         if "." in name and not self._strict:  # a tool of an MCP server is known once the server has started
             return
-        hint = did_you_mean(name, [tool.name for tool in self._tools])
+        hint = self.guesses.near(name, lambda: [tool.name for tool in self._tools])
         if any(tool.origin == f"mcp:{name.partition('.')[0]}" for tool in self._tools):
             hint = f"{hint or 'see `vrooli tools list`.'} If it is new, `vrooli tools lock` pins it"
         message = f"there is no tool {name if len(name) <= 80 else name[:79] + '…'!r}"
@@ -496,6 +498,9 @@ class RoutineCompiler:
         within = ".".join(str(key) for key in path)
         problem = Problem(pointer, message, hint, code, at_key, within=within, file=self._routine.key, warning=warning)
         self._resolver.problems.append(problem)
+
+    def _near(self, word: str, known: Callable[[], Collection[str]]) -> str:
+        return self._resolver.guesses.near(word, known)
 
     # -- one graph ----------------------------------------------------------------------------------------------------
 
@@ -736,7 +741,7 @@ class RoutineCompiler:
         closed = tool.schema.get("additionalProperties") is False
         for name in action.parameters:
             if closed and name not in known:
-                hint = did_you_mean(name, known) or f"it takes {', '.join(known) or 'none'}"
+                hint = self._near(name, lambda: known) or f"it takes {', '.join(known) or 'none'}"
                 self._problem((*here, name), f"the tool {tool.name!r} has no parameter {name!r}", hint, at_key=True)
         for name in tool.schema.get("required", ()):
             if name not in action.parameters:
@@ -823,13 +828,13 @@ class RoutineCompiler:
         elif root in self._vars:
             hint = f"a run variable is `vars.{root}`"
         else:
-            hint = did_you_mean(root, known) or f"known names: {', '.join(known[:12])}"
+            hint = self._near(root, lambda: known) or f"known names: {', '.join(known[:12])}"
         self._problem(where, f"there is no name {root!r} here", hint, path=path[:1])
 
     def _root_field(self, path: tuple[Any, ...], where: Pointer, level: Level) -> None:
         root, name = path[0], str(path[1])
         routine = self._routine
-        known: Iterable[str] | None = {
+        known: Collection[str] | None = {
             "inputs": routine.inputs,
             "vars": self._vars,
             "env": routine.env,
@@ -837,9 +842,9 @@ class RoutineCompiler:
             "run": RUN_FIELDS,
         }.get(root)
         if known is not None and name not in known:
-            listed = sorted(known)
-            hint = did_you_mean(name, listed) or (
-                f"there is {', '.join(listed[:12])}" if listed else f"declare it under `{root}:`"
+            names = known
+            hint = self._near(name, lambda: sorted(names)) or (
+                f"there is {', '.join(nsmallest(12, names))}" if names else f"declare it under `{root}:`"
             )
             self._problem(where, f"there is no {root}.{name}", hint, path=path[:2])
         elif root == "vars":
@@ -873,7 +878,7 @@ class RoutineCompiler:
             self._unknown_step(path, where, level)
             return
         if len(path) > 2 and path[2] not in STEP_FIELDS:
-            hint = did_you_mean(str(path[2]), STEP_FIELDS) or f"there is {', '.join(STEP_FIELDS)}"
+            hint = self._near(str(path[2]), lambda: STEP_FIELDS) or f"there is {', '.join(STEP_FIELDS)}"
             self._problem(where, f"steps.{name} has no field {path[2]!r}", hint, path=path[:3])
         elif len(path) > 3 and path[2] == "result":
             self._result_field(path, where)
@@ -890,8 +895,7 @@ class RoutineCompiler:
             message = f"{level.name} cannot see the step {name!r}, it belongs to {there}"
             self._problem(where, message, self._seen_as(name), path=path[:2])
             return
-        known = [other for outer in level.outward() for other in outer.ids]
-        hint = did_you_mean(name, known) or "check the id"
+        hint = self._near(name, lambda: [other for outer in level.outward() for other in outer.ids]) or "check the id"
         self._problem(where, f"there is no step {name!r}", hint, path=path[:2])
 
     def _seen_as(self, name: str) -> str:
@@ -912,14 +916,15 @@ class RoutineCompiler:
         step = self._places[name][0]
         if step.for_each is not None:
             return
-        known: Iterable[str] | None = None
+        known: Collection[str] | None = None
         if isinstance(step.action, Group):
             known = [inner.id for inner in step.action.steps]
         elif isinstance(step.action, ChildRoutine):
             child = self._resolver.child_routine(step.action.target)
             known = child.outputs if child is not None else None
         if known is not None and key not in known:
-            hint = did_you_mean(key, known) or f"there is {', '.join(list(known)[:12])}"
+            names = known
+            hint = self._near(key, lambda: names) or f"there is {', '.join(list(names)[:12])}"
             self._problem(where, f"the result of {name!r} has no {key!r}", hint, path=path[:4])
 
 
