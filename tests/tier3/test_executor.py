@@ -254,6 +254,21 @@ async def test_a_call_that_was_stopped_while_it_queued_says_that_it_has_not_begu
     assert (returned.success, returned.begun) == (False, False)
 
 
+async def test_a_call_that_was_stopped_while_the_log_went_to_the_disk_says_that_it_has_not_begun(bench: Bench) -> None:
+    async def never() -> None:
+        await asyncio.sleep(60)
+
+    bench.scope.synced = never
+    bench.add(made(lambda params, context: None))
+    task = bench.start("t")
+    await asyncio.sleep(0)
+    task.cancel(STOP)
+    outcome = await task
+    returned = bench.events[-1]
+    assert isinstance(returned, ToolReturned)
+    assert (returned.success, returned.begun, outcome.effects) == (False, False, "none")
+
+
 async def test_a_call_that_had_ended_before_the_stop_came_to_it_gives_its_result(bench: Bench) -> None:
     outcome, returned = await _called_off(bench, ToolOutcome("made"))
     assert (outcome.result, outcome.error, outcome.effects) == ("made", None, "once")

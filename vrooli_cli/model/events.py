@@ -363,7 +363,7 @@ class ToolCalled(Event):
 class ToolReturned(Event):
     """A tool answered or failed; ``result`` only for calls that a model chose (they are replayed after a crash).
 
-    ``begun`` is false for a call that was stopped while it queued for another machine.
+    ``begun`` is false for a call that was stopped before: while it queued for another machine, or for the disk.
     """
 
     step_id: str

@@ -140,9 +140,6 @@ class Attempt:
                 call_id=call_id,
             )
         )
-        if does == "once":
-            await scope.synced()
-        self.effects = stronger(self.effects, does)
         invocation = ToolInvocation(
             tool=tool.name,
             parameters=parameters,
@@ -157,6 +154,9 @@ class Attempt:
             call_id=call_id,
             resources=call.resources,
         )
+        if does == "once":
+            await self._synced(tool, invocation)
+        self.effects = stronger(self.effects, does)
         outcome = await self._performed(tool, invocation)
         if outcome.error is not None:
             raise ToolFailure(outcome.error)
@@ -184,6 +184,15 @@ class Attempt:
         scope = self.scope
         scope.account.charge(tool.credits, execution_id=scope.execution_id, step_id=self.call.address, emit=scope.emit)
         self.credits += tool.credits
+
+    async def _synced(self, tool: Tool, invocation: ToolInvocation) -> None:
+        """``tool/called`` is on disk; a call that is stopped before that has not begun, and that is told."""
+        started = self.scope.clock.monotonic()
+        try:
+            await self.scope.synced()
+        except asyncio.CancelledError:
+            self._tell(tool, invocation, started, ToolOutcome(), _STOPPED, begun=False)
+            raise
 
     async def _performed(self, tool: Tool, invocation: ToolInvocation) -> ToolOutcome:
         """The host's outcome, checked and told; also told when the call is stopped."""
