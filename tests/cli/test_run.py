@@ -293,3 +293,10 @@ def test_a_bug_is_a_line_a_file_and_exit_70(
     (file,) = (folder / "state/vrooli/crashes").iterdir()
     assert str(file) in done.err and "the moon is full" in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_the_last_line_of_a_run_that_failed_counts_what_never_began(write: Write, call: Call) -> None:
+    bad = {"id": "bad", "tool": "fail", "parameters": {"message": "no"}}
+    steps = [bad, {**ECHO, "depends_on": ["bad"]}, {**bad, "id": "w"}, {**ECHO, "id": "v"}, {**ECHO, "id": "x"}]
+    err = call("run", write("r.yaml", steps), "-j", 1, "--view", "plain").err
+    assert re.search(r"^✗ r failed after \S+ · 0/5 steps · 1 skipped · 3 cancelled · ", err, re.M), err

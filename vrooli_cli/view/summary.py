@@ -7,7 +7,7 @@ from datetime import datetime
 from shlex import quote
 from typing import Any
 
-from vrooli_cli.view.board import COMPLETED, FAILED, SKIPPED, SUSPENDED
+from vrooli_cli.view.board import CANCELLED, COMPLETED, FAILED, SKIPPED, SUSPENDED
 from vrooli_cli.view.frame import COLOURS, Look
 from vrooli_cli.view.line import Line
 from vrooli_cli.view.state import Failure, ViewState, stderr_tail
@@ -161,6 +161,7 @@ def _verdict(
     went = board.counts[COMPLETED]
     parts = [plural(went, noun) if went == board.total else f"{count(went)}/{count(board.total)} {noun}s"]
     parts += [f"{count(board.counts[SKIPPED])} skipped"] if board.counts[SKIPPED] else []
+    parts += [f"{count(board.counts[CANCELLED])} cancelled"] if board.counts[CANCELLED] else []
     parts += [f"{count(_credits(state, result))} credits"] if _credits(state, result) else []
     parts += [state.run_id] if state.run_id else []
     for part in parts:
