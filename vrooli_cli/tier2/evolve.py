@@ -144,7 +144,7 @@ class RunState(Places):
             if type(event) is not e.RoutineFailed:
                 self.frames.pop(event.execution_id, None)
             return
-        self.active_ns += max(0, now - self.started_ns)
+        self._note_time(event, now)
         if type(event) is e.RoutineCompleted:
             self.status, self.result = "completed", event.result
         elif type(event) is e.RoutineFailed:
@@ -152,9 +152,14 @@ class RunState(Places):
         else:
             self.status = "cancelled"
 
+    def _note_time(self, event: Any, now: int) -> None:
+        """A life is over: what it has told is the time of all lives; a sum of times that were cut says less."""
+        active = self.active_ns + max(0, now - self.started_ns)
+        self.active_ns = event.duration_ms * 1_000_000 or active
+
     def _routine_suspended(self, event: e.RoutineSuspended, now: int) -> None:
         self.status = "suspended"
-        self.active_ns += max(0, now - self.started_ns)
+        self._note_time(event, now)
 
     def _routine_resumed(self, event: e.RoutineResumed, now: int) -> None:
         self.status = "running"
