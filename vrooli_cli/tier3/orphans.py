@@ -23,9 +23,7 @@ _LAST_WORD: Final = 2.0  # seconds that killed processes have to disappear
 
 def note(commands: Iterable[AtWork]) -> bytes:
     """A line a command."""
-    boot = _boot()
-    rows = [[*one, boot] for one in commands]
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    return b"".join(map(_line, commands))
 
 
 def living(notes: bytes) -> list[AtWork]:
@@ -48,6 +46,11 @@ def end(commands: Iterable[AtWork], grace: float) -> list[AtWork]:
         while (left := living(note(left))) and time.monotonic() < until:
             time.sleep(0.02)
     return left
+
+
+@lru_cache(256)  # each start of a command notes all that run beside it again
+def _line(command: AtWork) -> bytes:
+    return json.dumps([*command, _boot()]).encode() + b"\n"
 
 
 def _read(line: bytes) -> AtWork | None:

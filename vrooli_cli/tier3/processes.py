@@ -52,6 +52,7 @@ class Command:
 
     Attributes:
         argv: Program and arguments.
+        executable: Where the program is; None is looked for by its name, in PATH.
         env: The whole environment.
         stdin: What it reads; None is nothing (``/dev/null``).
         cap: Bytes kept of stdout, and of stderr.
@@ -62,6 +63,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes | None = None
     cap: int = CAP
+    executable: str | None = None
 
 
 @lean(kw_only=True)
@@ -616,6 +618,7 @@ def _spawn(command: Command) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             list(command.argv),
+            executable=command.executable,
             stdin=subprocess.DEVNULL if command.stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -15,6 +16,8 @@ from vrooli_cli.tier3.environment import child_environment
 from vrooli_cli.tier3.processes import CAP, Command, Finished
 from vrooli_cli.tier3.registry import Tool, ToolContext
 
+_SHELL = "/bin/sh" if os.access("/bin/sh", os.X_OK) else None  # where systems have it: no folder of PATH is looked into
+
 TAIL = 2_048
 """Bytes of each stream that an error keeps."""
 
@@ -23,6 +26,7 @@ async def _shell(params: dict[str, Any], context: ToolContext) -> dict[str, Any]
     argv, carried = _argv(params["command"])
     command = Command(
         argv=argv,
+        executable=None if isinstance(params["command"], list | tuple) else _SHELL,
         cwd=context.path("cwd", params.get("cwd", ".")),
         env=child_environment(context, params.get("env", {}), carried),
         stdin=_input(params.get("stdin")),
