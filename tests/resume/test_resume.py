@@ -226,7 +226,7 @@ def test_a_run_at_work_takes_answers_and_a_cancel_from_another_process(vrooli: S
     said = vrooli("approve", "last", "ask")
     assert said.code == 0
     assert "within a second" in said.err
-    until(lambda: vrooli.history().steps["ask"].status == "completed")
+    until(lambda: (step := vrooli.history().steps.get("ask")) is not None and step.status == "completed")
     with closing(open_store(vrooli.store)) as store:
         store.send(vrooli.runs()[0].id, {"do": "cancel"})
     out, _ = process.communicate(timeout=20)

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 from vrooli_cli.errors import ToolError
@@ -16,19 +18,18 @@ from vrooli_cli.tier3.environment import child_environment
 from vrooli_cli.tier3.processes import CAP, Command, Finished
 from vrooli_cli.tier3.registry import Tool, ToolContext
 
-_SHELL = "/bin/sh" if os.access("/bin/sh", os.X_OK) else None  # where systems have it: no folder of PATH is looked into
-
 TAIL = 2_048
 """Bytes of each stream that an error keeps."""
 
 
 async def _shell(params: dict[str, Any], context: ToolContext) -> dict[str, Any]:
     argv, carried = _argv(params["command"])
+    env = child_environment(context, params.get("env", {}), carried)
     command = Command(
         argv=argv,
-        executable=None if isinstance(params["command"], list | tuple) else _SHELL,
+        executable=None if isinstance(params["command"], list | tuple) else _shell_of(env.get("PATH", "")),
         cwd=context.path("cwd", params.get("cwd", ".")),
-        env=child_environment(context, params.get("env", {}), carried),
+        env=env,
         stdin=_input(params.get("stdin")),
     )
     finished = await context.run_command(command)
@@ -47,6 +48,20 @@ def _argv(command: Any) -> tuple[list[str], Mapping[str, str]]:
         return argv, {}
     environment = command.environment if isinstance(command, RenderedScript) else {}
     return ["sh", "-c", str(command)], environment
+
+
+def _shell_of(path: str) -> str | None:
+    """Where ``sh`` is; None lets the system look, which tries to start it in one folder of PATH after another."""
+    found = _find_shell(path)
+    return found if found is not None and os.access(found, os.X_OK) else None
+
+
+@lru_cache(16)
+def _find_shell(path: str) -> str | None:
+    places = [f"{folder}/sh" for folder in path.split(os.pathsep)]
+    if not all(place.startswith("/") for place in places):
+        return None  # it depends on where a command runs
+    return next((place for place in places if os.access(place, os.X_OK) and Path(place).is_file()), None)
 
 
 def _input(value: Any) -> bytes | None:
