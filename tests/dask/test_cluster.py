@@ -92,6 +92,20 @@ def prepared(house: ExecutionArchitecture, folder: Path, text: str, **inputs: An
     return made
 
 
+def many_once(marks: Path, calls: int) -> str:
+    """So many short `once` calls side by side, each leaving its item in ``marks``, after some that show how short."""
+    return f"""
+allocation: {{max_concurrent_steps: {calls}}}
+steps:
+  - {{id: warm, tool: note_once, parameters: {{path: /dev/null, item: 0}}, for_each: {{items: [1, 2, 3, 4, 5, 6]}}}}
+  - id: once
+    needs: [warm]
+    tool: note_once
+    parameters: {{path: {marks}, item: "{{{{ n }}}}"}}
+    for_each: {{items: "{{{{ range({calls}) | list }}}}", as: n, fail_fast: false}}
+"""
+
+
 async def ended(house: ExecutionArchitecture, folder: Path, text: str, **inputs: Any) -> ExecutionResult:
     """How a routine ends."""
     return await prepared(house, folder, text, **inputs).run()
@@ -246,17 +260,7 @@ async def test_short_once_calls_share_tasks_and_none_happens_twice_when_a_worker
     marks = tmp_path / "marks"
     calls, threads = 600, 4
     house, folder = far
-    text = f"""
-allocation: {{max_concurrent_steps: {calls}}}
-steps:
-  - {{id: warm, tool: note_once, parameters: {{path: /dev/null, item: 0}}, for_each: {{items: [1, 2, 3, 4, 5, 6]}}}}
-  - id: once
-    needs: [warm]
-    tool: note_once
-    parameters: {{path: {marks}, item: "{{{{ n }}}}"}}
-    for_each: {{items: "{{{{ range({calls}) | list }}}}", as: n, fail_fast: false}}
-"""
-    run = prepared(house, folder, text)
+    run = prepared(house, folder, many_once(marks, calls))
     ended_as: dict[int, str] = {}
 
     def note(event: ExecutionEvent) -> None:
@@ -287,17 +291,7 @@ async def test_a_cancelled_run_begins_nothing_any_more_and_a_resume_does_nothing
 ) -> None:
     marks = tmp_path / "marks"
     house, folder = far
-    text = f"""
-allocation: {{max_concurrent_steps: 600}}
-steps:
-  - {{id: warm, tool: note_once, parameters: {{path: /dev/null, item: 0}}, for_each: {{items: [1, 2, 3, 4, 5, 6]}}}}
-  - id: once
-    needs: [warm]
-    tool: note_once
-    parameters: {{path: {marks}, item: "{{{{ n }}}}"}}
-    for_each: {{items: "{{{{ range(600) | list }}}}", as: n, fail_fast: false}}
-"""
-    run = prepared(house, folder, text)
+    run = prepared(house, folder, many_once(marks, 600))
     working = asyncio.create_task(run.run())
     await until(lambda: len(pids_in(marks)) > 150)
     run.cancel("user")

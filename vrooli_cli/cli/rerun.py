@@ -48,7 +48,7 @@ from vrooli_cli.cli.help import VerbCommand
 from vrooli_cli.cli.options import Debug, Json
 from vrooli_cli.cli.resume import permissions_of, recorded_settings, secret_inputs
 from vrooli_cli.errors import InputError, VrooliError, did_you_mean
-from vrooli_cli.model.addresses import HANDLER, made_at
+from vrooli_cli.model.addresses import is_handler, made_at
 from vrooli_cli.model.values import lean
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _levels(plan: RoutinePlan, address: str) -> list[Passed]:
         where = f"the steps of {around} are" if around else "its steps are"
         inside = f"{where} {', '.join(ids[:20])}" if ids else f"{around} has no steps inside"
         raise InputError(f"there is no step {address!r}; {did_you_mean(missing.name, ids) or inside}") from None
-    if address.rpartition("/")[2].startswith(HANDLER):
+    if is_handler(address):
         raise InputError(f"{address!r} is no step; name one that is inside, as in {address}/STEP")
     return levels
 

@@ -15,7 +15,7 @@ from typing import Any
 from vrooli_cli.errors import StoreError
 from vrooli_cli.language.masking import show
 from vrooli_cli.language.shorten import cut
-from vrooli_cli.model.addresses import HANDLER, TASK, around_of, in_handler, without_turn
+from vrooli_cli.model.addresses import TASK, around_of, in_handler, is_handler, without_turn
 from vrooli_cli.model.clock import ns_of
 from vrooli_cli.model.history import ModelCall, RunHistory, Span, StepHistory
 from vrooli_cli.model.run import (
@@ -329,7 +329,7 @@ class _Folder:
         if step.began_ns is None:
             step.began_ns = self._now
         around = around_of(step.address)
-        if around and not around.rpartition("/")[2].startswith(HANDLER):
+        if around and not is_handler(around):
             other = self._step(around)
             if other.status in ("pending", "ready"):
                 self._begin(around).attempts = max(1, other.attempts)
@@ -369,7 +369,7 @@ class _Folder:
         self._run.memory_mb = max(self._run.memory_mb, int(used.get("memory_used_mb", 0)))
 
     def _ready(self, event: Wire, payload: Wire) -> None:
-        if not payload["step_id"].rpartition("/")[2].startswith(HANDLER):
+        if not is_handler(payload["step_id"]):
             step = self._step(without_turn(payload["step_id"]))
             if step.status in ("pending", "retrying"):
                 step.status = "ready"

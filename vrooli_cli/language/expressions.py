@@ -418,13 +418,13 @@ class _Reader:
         if found is not None:
             return Whole(raw, found)
         pieces = _holes(raw)
-        if self._deferred and (pieces is None or any(is_code and not self._is_path(text) for is_code, text in pieces)):
-            return self._later(raw, pointer)
         try:
             if pieces is not None:
                 with suppress(_Mistake):  # Jinja's lexer says what is wrong
                     return self._cut(raw, pieces, pointer)
             return self._parsed(raw, pointer)
+        except _NotNow:
+            return self._later(raw, pointer)
         except _Mistake as mistake:
             self._problems.append(Problem(pointer, str(mistake), mistake.hint, within=mistake.within))
             return Constant(None)
@@ -436,23 +436,13 @@ class _Reader:
                 return value
             self._problems.append(Problem(pointer, "one expression was expected here, not text around expressions"))
             return Constant(None)
-        match = _BARE.fullmatch(raw)
-        found = self._path(match[1], pointer) if match else None
-        if found is not None:
-            return Whole(raw, found)
-        if self._deferred:
-            return self._later(raw, pointer)
         try:
             return Whole(raw, self._code(raw.strip(), pointer))
+        except _NotNow:
+            return self._later(raw, pointer)
         except _Mistake as mistake:
             self._problems.append(Problem(pointer, str(mistake), mistake.hint, within=mistake.within))
             return Constant(None)
-
-    # -- the way without jinja2 --
-
-    def _is_path(self, text: str) -> bool:
-        match = _BARE.fullmatch(text)
-        return match is not None and self._path(match[1], ()) is not None
 
     def _path(self, text: str, pointer: Pointer) -> PathExpression | None:
         """The path, if its words are names; a dash is only understood in the id of a step."""
@@ -469,9 +459,10 @@ class _Reader:
         keys = (int(key[2]) if key.lastindex == 2 else key[key.lastindex or 0] for key in found)
         return PathExpression(text, (head, *keys), pointer)
 
-    # -- the way with jinja2 --
-
     def _parsed(self, raw: str, pointer: Pointer) -> Value:
+        """The value of a text that jinja2 has to cut."""
+        if self._deferred:
+            raise _NotNow
         pieces = _scan(raw, statements=self._mode == "template")
         if pieces is None:
             body = _parse_template(_undash(raw, self._dashed, None))
@@ -488,10 +479,13 @@ class _Reader:
         return Whole(raw, expressions[0]) if alone and self._mode == "value" else Text(raw, segments)
 
     def _code(self, text: str, pointer: Pointer) -> Expression:
+        """A path, for which jinja2 is not needed, or a tree."""
         match = _BARE.fullmatch(text)
         found = self._path(match[1], pointer) if match else None
         if found is not None:
             return found
+        if self._deferred:
+            raise _NotNow
         shape = shape_of(text, self._dashed)
         tree = _parse_shape(shape[0], len(shape[1])) if shape is not None else None
         if shape is not None and tree is not None:
@@ -507,6 +501,10 @@ def _merged(pieces: Iterable[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:
             yield from group
         else:
             yield False, "".join(text for _, text in group)
+
+
+class _NotNow(Exception):
+    """Jinja2 is needed, and is to be imported when the text is first used."""
 
 
 class _Mistake(Exception):
@@ -681,21 +679,15 @@ class _Shape:
 @lru_cache(maxsize=1024)
 def _parse_shape(shape: str, count: int) -> _Shape | None:
     """The tree of a shape with so many slots; None when its expressions have to be parsed one by one."""
+    from jinja2.nodes import Node
+
     try:
         node = _parse_expression.__wrapped__(shape)
     except _Mistake:  # the expression itself says what is wrong
         return None
-    if type(node).__name__ == "Const" or not open_slots(_nodes(node), count):
+    if type(node).__name__ == "Const" or not open_slots([node, *node.find_all(Node)], count):
         return None
     return _Shape(node)
-
-
-def _nodes(root: Any) -> Iterator[Any]:
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        yield node
-        stack.extend(node.iter_child_nodes())
 
 
 def _parse_template(text: str) -> list[Any]:

@@ -10,7 +10,7 @@ the word of the expression that is evaluated.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable
 from typing import Any, Final
 
 _MARK: Final = "þ"  # a letter to Jinja; the texts that have shapes are ASCII
@@ -109,7 +109,7 @@ def dashed_id(run: str, dashed: Ids) -> str | None:
     return None
 
 
-def open_slots(nodes: Iterator[Any], count: int) -> bool:
+def open_slots(nodes: Iterable[Any], count: int) -> bool:
     """Put slots into a tree that was parsed from a shape; False unless each is found in exactly one place."""
     found: list[int] = []
     for node in nodes:

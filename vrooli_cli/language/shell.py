@@ -13,7 +13,7 @@ single quotes, in a here-document. And it finds the places where a command would
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from posixpath import basename
@@ -22,6 +22,7 @@ from typing import Any
 
 from vrooli_cli.errors import ExpressionError, Pointer, Problem
 from vrooli_cli.language.expressions import Expression, Reference, compile_value
+from vrooli_cli.language.shapes import Ids
 from vrooli_cli.language.values import text_of
 from vrooli_cli.model.values import lean
 
@@ -140,7 +141,7 @@ def _invalid(message: str) -> ExpressionError:
 
 
 def compile_command(
-    raw: str, *, pointer: Pointer = (), problems: list[Problem] | None = None, dashed: Container[str] = ()
+    raw: str, *, pointer: Pointer = (), problems: list[Problem] | None = None, dashed: Ids = ()
 ) -> ShellCommand:
     """Read a string command.
 

@@ -75,14 +75,19 @@ def around_of(address: str) -> str:
     if address.endswith("]"):
         return address[: address.rindex("[")]
     around = address.rpartition("/")[0]
-    if around.rpartition("/")[2].startswith(HANDLER):
+    if is_handler(around):
         around = around.rpartition("/")[0]
     return without_turn(around)
 
 
+def is_handler(address: str) -> bool:
+    """True for a handler itself, of the run or of a child routine."""
+    return address.rpartition("/")[2].startswith(HANDLER)
+
+
 def in_handler(address: str) -> bool:
     """True for a step of a handler's own graph."""
-    return address.rpartition("/")[0].rpartition("/")[2].startswith(HANDLER)
+    return is_handler(address.rpartition("/")[0])
 
 
 def task_of(part: str) -> TaskPlace | None:

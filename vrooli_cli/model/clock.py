@@ -62,6 +62,17 @@ def ns_of(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND * 1000
 
 
+def active_ns(told_ms: int, before: int, life: int) -> int:
+    """How long a run has been at work over all its lives, in nanoseconds, when one of them is over.
+
+    Args:
+        told_ms: What the event that ended it says of all of them, and lists and the next life count; 0 in an older log.
+        before: Nanoseconds of the lives before it.
+        life: Its own, by the times of its events, which the log has cut.
+    """
+    return told_ms * 1_000_000 or before + max(0, life)
+
+
 def child_id(root: str, address: str, attempt: int) -> str:
     """The execution id of a child run: the same for the same place in the same run, also after a resume."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{root}/{address}@{attempt}"))

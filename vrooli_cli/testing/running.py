@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -17,6 +16,7 @@ from vrooli_cli.loading.bundle import LoadedBundle, load_bundle, steps_of
 from vrooli_cli.loading.files import shown
 from vrooli_cli.loading.inputs import resolve_inputs
 from vrooli_cli.loading.project import Settings, load_project
+from vrooli_cli.model.addresses import TASK, static
 from vrooli_cli.model.events import ExecutionEvent
 from vrooli_cli.model.routine import Bundle, ChildRoutine, Group, Repeat, Routine, Step, ToolCall
 from vrooli_cli.model.run import ExecutionError, ExecutionResult
@@ -195,7 +195,7 @@ def _check_stubs(stubs: Stubs, loaded: LoadedBundle, tools: ToolRegistry) -> Non
 
 
 def _is_inside_loop(name: str, paths: set[str]) -> bool:
-    return re.sub(r"\[[^\]]*\]|#\d+", "", name) in paths or name.startswith("task:")
+    return static(name) in paths or name.startswith(TASK)
 
 
 def _named_tools(loaded: LoadedBundle) -> set[str]:

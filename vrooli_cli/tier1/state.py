@@ -14,6 +14,7 @@ from typing import Any
 
 from vrooli_cli.errors import IllegalMove
 from vrooli_cli.model import events as e
+from vrooli_cli.model.clock import active_ns
 from vrooli_cli.model.run import EFFECTS_ORDER, Agent, StepStatus
 from vrooli_cli.model.swarm import SubTask
 from vrooli_cli.tier1.board import SwarmBlackboard
@@ -282,7 +283,7 @@ class SwarmState:
         self.started_ns = self.first_ns = now
 
     def _over(self, event: Any, now: int) -> None:
-        self._note_time(event, now)
+        self.active_ns = active_ns(event.duration_ms, self.active_ns, now - self.started_ns)
         self._ended = True
         if type(event) is e.SwarmCompleted:
             self.status, self.result = "completed", event.result
@@ -293,13 +294,8 @@ class SwarmState:
         if type(event) is not e.SwarmCompleted:
             self.not_run = event.not_run or {}
 
-    def _note_time(self, event: Any, now: int) -> None:
-        """As tier 2 does it: what a life has told is the time of all lives."""
-        active = self.active_ns + max(0, now - self.started_ns)
-        self.active_ns = event.duration_ms * 1_000_000 or active
-
     def _suspended(self, event: e.SwarmSuspended, now: int) -> None:
-        self._note_time(event, now)
+        self.active_ns = active_ns(event.duration_ms, self.active_ns, now - self.started_ns)
         self.status = "suspended"
 
     def _resumed(self, event: e.SwarmResumed, now: int) -> None:

@@ -7,13 +7,14 @@ the others stay as they are written. Secrets count as unknown, so none is ever s
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from itertools import islice, product
 from typing import Any, Literal
 
 from vrooli_cli.errors import ExpressionError
 from vrooli_cli.language.expressions import Reference, Value, compile_value
+from vrooli_cli.language.shapes import Ids
 from vrooli_cli.model.routine import Approval, Group, Prompt, Step, ToolCall, Wait
 from vrooli_cli.model.values import lean
 from vrooli_cli.tier2.plan import GraphPlan, RoutinePlan, StepPlan
@@ -87,7 +88,7 @@ class _Known:
         """Its value, or ``_UNKNOWN``."""
         return value.evaluate(self.values) if self.has(value) else _UNKNOWN
 
-    def rendered(self, raw: Any, dashed: Container[str]) -> Any:
+    def rendered(self, raw: Any, dashed: Ids) -> Any:
         """Plain data with every text in it rendered that can be."""
         if isinstance(raw, Mapping):
             return {key: self.rendered(one, dashed) for key, one in raw.items()}
@@ -186,7 +187,7 @@ class _Walk:
         return (verdict, why) if holds else ("skipped", "`when` is false")
 
     def _step(
-        self, plan: StepPlan, address: str, status: DryStatus, reason: str, known: _Known, dashed: Container[str]
+        self, plan: StepPlan, address: str, status: DryStatus, reason: str, known: _Known, dashed: Ids
     ) -> Iterator[DryStep]:
         step = plan.step
         if step.for_each is None:
@@ -226,7 +227,7 @@ class _Walk:
         return list(found) if isinstance(found, list | tuple) else None
 
     def _single(
-        self, plan: StepPlan, address: str, status: DryStatus, reason: str, known: _Known, dashed: Container[str]
+        self, plan: StepPlan, address: str, status: DryStatus, reason: str, known: _Known, dashed: Ids
     ) -> Iterator[DryStep]:
         yield DryStep(address, status, plan.kind, plan.label, _parameters(plan, known, dashed), reason)
         if status == "skipped":
@@ -264,7 +265,7 @@ def _by_rule(step: Step, parents: Sequence[DryStatus]) -> tuple[DryStatus, str]:
     return ("pending", "") if certain else ("unknown", "a step it depends on may be skipped")
 
 
-def _parameters(plan: StepPlan, known: _Known, dashed: Container[str]) -> dict[str, Any]:
+def _parameters(plan: StepPlan, known: _Known, dashed: Ids) -> dict[str, Any]:
     action, tool = plan.step.action, plan.tool
     if isinstance(action, Group):
         return {}

@@ -14,6 +14,8 @@ from typing import Any
 from vrooli_cli.errors import ExpressionError, IllegalMove
 from vrooli_cli.language.values import text_of
 from vrooli_cli.model import events as e
+from vrooli_cli.model.addresses import is_handler
+from vrooli_cli.model.clock import active_ns
 from vrooli_cli.model.routine import Group
 from vrooli_cli.model.run import CONVERSATION_OVER, StepStatus
 from vrooli_cli.tier2.context import RunContext
@@ -93,7 +95,7 @@ class RunState(Places):
         handler(self, node, event, now)
 
     def _is_handler(self, step_id: str) -> bool:
-        return step_id.rpartition("/")[2].startswith("handlers.")
+        return is_handler(step_id)
 
     # routine
 
@@ -144,7 +146,7 @@ class RunState(Places):
             if type(event) is not e.RoutineFailed:
                 self.frames.pop(event.execution_id, None)
             return
-        self._note_time(event, now)
+        self.active_ns = active_ns(event.duration_ms, self.active_ns, now - self.started_ns)
         if type(event) is e.RoutineCompleted:
             self.status, self.result = "completed", event.result
         elif type(event) is e.RoutineFailed:
@@ -152,14 +154,9 @@ class RunState(Places):
         else:
             self.status = "cancelled"
 
-    def _note_time(self, event: Any, now: int) -> None:
-        """A life is over: what it has told is the time of all lives; a sum of times that were cut says less."""
-        active = self.active_ns + max(0, now - self.started_ns)
-        self.active_ns = event.duration_ms * 1_000_000 or active
-
     def _routine_suspended(self, event: e.RoutineSuspended, now: int) -> None:
         self.status = "suspended"
-        self._note_time(event, now)
+        self.active_ns = active_ns(event.duration_ms, self.active_ns, now - self.started_ns)
 
     def _routine_resumed(self, event: e.RoutineResumed, now: int) -> None:
         self.status = "running"

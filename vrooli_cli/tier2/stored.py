@@ -7,11 +7,12 @@ is made again parses a text when it is first evaluated, so neither networkx nor 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from vrooli_cli.errors import Pointer
 from vrooli_cli.language.expressions import Value, compile_value
+from vrooli_cli.language.shapes import Ids
 from vrooli_cli.language.shell import RenderedScript, compile_command
 from vrooli_cli.model.routine import Bundle, Routine, Step, ToolCall
 from vrooli_cli.tier2.plan import (
@@ -183,7 +184,7 @@ class _Again(RoutineCompiler):
 class _LaterScript:
     """A string command that is read when it is first rendered."""
 
-    def __init__(self, raw: str, pointer: Pointer, dashed: Container[str]) -> None:
+    def __init__(self, raw: str, pointer: Pointer, dashed: Ids) -> None:
         self._raw = raw
         self._pointer = pointer
         self._dashed = dashed

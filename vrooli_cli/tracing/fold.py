@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from vrooli_cli.model.addresses import around_of, static, without_turn
+from vrooli_cli.model.addresses import around_of, is_handler, static, without_turn
 from vrooli_cli.tracing.context import Trace
 from vrooli_cli.tracing.span import Span, SpanEvent
 
@@ -156,7 +156,7 @@ class SpanFold:
         if self._run is None:  # only of a log whose beginning is lost
             self._run_began("started", self._trace.run_id, {})
         around = around_of(address)
-        if around and not around.rpartition("/")[2].startswith("handlers."):
+        if around and not is_handler(around):
             self._begin(execution_id, around)
         place = self._trace.at(self._trace.step(execution_id, address, self._again(execution_id, address)))
         span = Span(place, self._nearest(around).place, _name(address), self._now)
@@ -183,7 +183,7 @@ class SpanFold:
 
     def _step_began(self, verb: str, execution_id: str, payload: Payload) -> None:
         del verb
-        if not payload["step_id"].rpartition("/")[2].startswith("handlers."):
+        if not is_handler(payload["step_id"]):
             self._begin(execution_id, payload["step_id"])
 
     def _attempt_began(self, verb: str, execution_id: str, payload: Payload) -> None:

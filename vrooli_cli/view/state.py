@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from vrooli_cli.model import events as e
-from vrooli_cli.model.addresses import HANDLER, TASK, root_of, static, turn_of, without_turn
+from vrooli_cli.model.addresses import HANDLER, TASK, is_handler, root_of, static, turn_of, without_turn
 from vrooli_cli.model.plan import PlannedStep, PlanSummary
 from vrooli_cli.view.board import (
     CANCELLED,
@@ -403,7 +403,7 @@ class ViewState:
             self._began(at, fact.execution_id, fact.routine)
             if self.plan is None:
                 self.board.expect(_whole(fact.step_count))
-        elif fact.parent_step_id and not fact.parent_step_id.startswith("task:"):
+        elif fact.parent_step_id and not fact.parent_step_id.startswith(TASK):
             node = self._open(without_turn(fact.parent_step_id), at)
             node.total = node.total or _whole(fact.step_count)
 
@@ -437,7 +437,7 @@ class ViewState:
 
     def _step_ready(self, fact: e.StepReady, at: datetime) -> None:
         address = without_turn(fact.step_id)
-        if address.rpartition("/")[2].startswith("handlers."):
+        if is_handler(address):
             return
         planned = self.planned(address)
         if address in self.groups or (planned is not None and planned.kind in _COMPOSITE):

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from vrooli_cli.model import events as e
+from vrooli_cli.model.addresses import TASK
 from vrooli_cli.model.values import lean
 from vrooli_cli.view.board import CANCELLED, COMPLETED, FAILED, READY, RETRYING, RUNNING, SKIPPED, SUSPENDED
 from vrooli_cli.view.text import LINE_LIMIT, line, place
@@ -117,7 +118,7 @@ def _names(values: Mapping[str, Any]) -> str:
 def _routine_at(fact: e.RoutineStarted | e.RoutineCompleted | e.RoutineFailed) -> str:
     """A child routine is known by the step that runs it: a thousand of them have one name."""
     step = fact.parent_step_id
-    return step if step and not step.startswith("task:") else fact.routine
+    return step if step and not step.startswith(TASK) else fact.routine
 
 
 def _routine_started(fact: e.RoutineStarted) -> Words:
